@@ -21,8 +21,8 @@ from spanledger.config import litellm_keys
 from spanledger.config.budgets import OnLedgerDown
 from spanledger.config.notices import (
     MAX_DESTINATIONS,
-    Destination,
     MailDestination,
+    NoticeDestination,
     SlackDestination,
     WebhookDestination,
 )
@@ -99,7 +99,7 @@ SECTIONS = (
     ),
     Section(
         "notices.destinations",
-        Destination,
+        NoticeDestination,
         f"A list of up to {MAX_DESTINATIONS}: who is told when a budget has reached a step. "
         "[Notices](notices.md) explains what they get. Any text can be `os.environ/NAME`.",
     ),
@@ -107,13 +107,19 @@ SECTIONS = (
         "notices.destinations[]: webhook",
         WebhookDestination,
         "What it has in addition.",
-        Destination,
+        NoticeDestination,
     ),
     Section(
-        "notices.destinations[]: slack", SlackDestination, "What it has in addition.", Destination
+        "notices.destinations[]: slack",
+        SlackDestination,
+        "What it has in addition.",
+        NoticeDestination,
     ),
     Section(
-        "notices.destinations[]: mail", MailDestination, "What it has in addition.", Destination
+        "notices.destinations[]: mail",
+        MailDestination,
+        "What it has in addition.",
+        NoticeDestination,
     ),
     Section(
         "budgets[].on_ledger_down",

@@ -1,4 +1,4 @@
-"""The steps of an account: the shares of its limit that people are told of. Pure.
+"""The steps of an account: the shares of its limit that people are notified of. Pure.
 
 A step is of the limit in force, with what rolled over and was raised; grace is not part of it. The
 alerts of Prometheus read the same facts with the same figures: a test compares these with
@@ -62,7 +62,7 @@ def until_next(state: BudgetState, steps: Collection[int]) -> int | None:
 
 def runs_out_at(state: BudgetState, now_s: int) -> int | None:
     """When an account reaches its limit at the mean pace of its period, Unix seconds; None if that is
-    not early enough to be told of, or too uncertain."""
+    not early enough for a notice, or too uncertain."""
     length_s = state.period_end_s - state.period_start_s
     elapsed_s = now_s - state.period_start_s
     limit, spent = state.limit_nano, state.spent_nano

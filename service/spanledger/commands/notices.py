@@ -1,4 +1,4 @@
-"""`spanledger notices`: what people were told of budgets, and whether it arrived."""
+"""`spanledger notices`: notices on budgets, and whether they arrived."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from spanledger.errors import NoLockError, SpanledgerError, UsageError
 
 if TYPE_CHECKING:
     from spanledger.config.notices import AnyDestination
-    from spanledger.ledger.notices import Delivery
+    from spanledger.ledger.notices import NoticeDelivery
 
 app = typer.Typer(no_args_is_help=True, help="Notices on budgets: by webhook, Slack or mail.")
 
@@ -237,7 +237,7 @@ def _named(destinations: tuple[AnyDestination, ...], name: str, config: Path) ->
     return destinations[names.index(name)]
 
 
-def _state(delivery: Delivery) -> str:
+def _state(delivery: NoticeDelivery) -> str:
     match delivery.state:
         case "sent":
             return f"sent {local_time(delivery.due_ns)}"
@@ -251,7 +251,7 @@ def _state(delivery: Delivery) -> str:
             return "not sent"
 
 
-def _as_dict(delivery: Delivery) -> dict[str, Any]:
+def _as_dict(delivery: NoticeDelivery) -> dict[str, Any]:
     from spanledger.notices.facts import type_of
 
     notice, waits = delivery.notice, delivery.state == "waiting"

@@ -1,4 +1,4 @@
-"""The section `notices`: who is told of budgets, and of which steps."""
+"""The section `notices`: who gets notices on budgets, and of which steps."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
 
 
-class Destination(Ours):
+class NoticeDestination(Ours):
     """What every entry of `notices.destinations` has."""
 
     name: Annotated[Name, Field(max_length=64)] = Field(description="Unique name.")
@@ -152,7 +152,7 @@ class Destination(Ours):
         return tuple(map(_step, value))
 
 
-class WebhookDestination(Destination):
+class WebhookDestination(NoticeDestination):
     """A destination of kind `webhook`."""
 
     KIND: ClassVar[str] = "webhook"
@@ -174,7 +174,7 @@ class WebhookDestination(Destination):
     )
 
 
-class SlackDestination(Destination):
+class SlackDestination(NoticeDestination):
     """A destination of kind `slack`."""
 
     KIND: ClassVar[str] = "slack"
@@ -183,7 +183,7 @@ class SlackDestination(Destination):
     url: Postable = Field(description="URL of an incoming webhook.")
 
 
-class MailDestination(Destination):
+class MailDestination(NoticeDestination):
     """A destination of kind `mail`."""
 
     KIND: ClassVar[str] = "mail"

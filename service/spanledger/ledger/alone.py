@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.ports import Lock, Store
 
-LOCK_POLL_S = 1.0
+LOCK_POLL_S = 1
 
 
 def orphaned(parent_pid: int | None) -> bool:

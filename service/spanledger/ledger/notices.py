@@ -40,7 +40,7 @@ class Notice(NamedTuple):
     open: bool = True
 
 
-class Found(NamedTuple):
+class NewNotice(NamedTuple):
     """A new notice, and where it is to be sent; nowhere if it is only remembered."""
 
     notice: Notice
@@ -54,7 +54,7 @@ class Due(NamedTuple):
     attempts: int
 
 
-class Outcome(NamedTuple):
+class DeliveryEnd(NamedTuple):
     """What became of an attempt to send a notice.
 
     Attributes:
@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
     error: str = ""
 
 
-class Delivery(NamedTuple):
+class NoticeDelivery(NamedTuple):
     """A notice and a destination, as commands list them; without one if it was only remembered."""
 
     notice: Notice
@@ -115,7 +115,7 @@ class Traffic(NamedTuple):
     Attributes:
         spent: the keys of accounts, as an attempt's row has them, and what it cost.
         upto: the second position.
-        more: whether further rows are there already.
+        more: whether there are further rows.
     """
 
     spent: Sequence[tuple[str, int]]
@@ -174,13 +174,13 @@ class NoticeBook(Protocol):
 
     def record(
         self,
-        found: Sequence[Found],
+        found: Sequence[NewNotice],
         now_ns: int,
         *,
         closed: Sequence[str] = (),
         watched: Sequence[str] = (),
     ) -> None:
-        """Remember notices and put them on their way, all or none; one that is there already stays.
+        """Remember notices and put them on their way, all or none; one that was found before stays.
 
         Args:
             closed: notices whose period has ended, and that was dealt with.
@@ -206,7 +206,7 @@ class NoticeBook(Protocol):
         """How many notices have not been sent yet."""
         ...
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
+    def settle(self, outcomes: Sequence[DeliveryEnd]) -> None:
         """Write what became of attempts, all or none."""
         ...
 

@@ -237,7 +237,7 @@ class Store(Protocol):
         ...
 
     def notices(self) -> NoticeBook:
-        """What people are told of budgets, and who has got it; creates the ledger."""
+        """Notices on budgets, and who has got them; creates the ledger."""
         ...
 
     def exclusive(self, name: str) -> Lock:

@@ -21,7 +21,7 @@ from spanledger.budgets.periods import Period, shown_period
 from spanledger.budgets.scopes import SubjectColumns, columns_for, tags_in
 from spanledger.errors import UsageError
 from spanledger.ledger.model import Verification
-from spanledger.ledger.notices import Delivery, NoticeFigures
+from spanledger.ledger.notices import NoticeDelivery, NoticeFigures
 from spanledger.ledger.rows import (
     CustomerRow,
     EndedAttempt,
@@ -245,7 +245,7 @@ class Reports(ABC):
     @abstractmethod
     def notices(
         self, limit: int, destination: str | None = None, state: str | None = None
-    ) -> list[Delivery]:
+    ) -> list[NoticeDelivery]:
         """The newest notices with their deliveries, newest first."""
 
     @abstractmethod

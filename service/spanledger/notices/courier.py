@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from spanledger.clock import NANOS
-from spanledger.ledger.notices import Due, NoticeBook, Outcome
+from spanledger.ledger.notices import DeliveryEnd, Due, NoticeBook
 from spanledger.notices.posting import Reply
 from spanledger.notices.senders import Sender
 
 log = logging.getLogger("spanledger.notices")
 
-RETRY_S = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 21_600)
+RETRY_PAUSES_S = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 21_600)
 """The pause after the first failure, the second, and so on; then the last one."""
 GIVE_UP_S = 3 * 86_400
 """What was found longer ago than this is not sent again after a failure."""
@@ -117,7 +117,7 @@ class Courier:
         for name, go in list(self._going.items()):
             if go.is_alive():
                 continue
-            outcomes: list[Outcome] = []
+            outcomes: list[DeliveryEnd] = []
             for dues, reply in go.sent:
                 outcomes += self._outcomes(name, dues, reply, now_ns)
             self._book.settle(outcomes)
@@ -125,24 +125,26 @@ class Courier:
             if go.sent:
                 self._note(name, go.sent[-1].reply, now_ns)
 
-    def _outcomes(self, name: str, dues: Sequence[Due], reply: Reply, now_ns: int) -> list[Outcome]:
+    def _outcomes(
+        self, name: str, dues: Sequence[Due], reply: Reply, now_ns: int
+    ) -> list[DeliveryEnd]:
         found = []
         for notice, attempts in dues:
             if reply.ok:
-                found.append(Outcome(notice.id, name, "sent", now_ns, reply.error))
+                found.append(DeliveryEnd(notice.id, name, "sent", now_ns, reply.error))
             elif reply.about == "for good" or now_ns - notice.at_ns >= GIVE_UP_S * NANOS:
-                found.append(Outcome(notice.id, name, "failed", now_ns, reply.error))
+                found.append(DeliveryEnd(notice.id, name, "failed", now_ns, reply.error))
                 log.error(
                     "destination %r: gave up on notice %s (%s); `spanledger notices retry %s` sends it again",
                     *(name, notice.id, reply.error, notice.id),
                 )
             else:
                 due_ns = now_ns + self._pause_ns(attempts, reply)
-                found.append(Outcome(notice.id, name, "waiting", due_ns, reply.error))
+                found.append(DeliveryEnd(notice.id, name, "waiting", due_ns, reply.error))
         return found
 
     def _pause_ns(self, failures: int, reply: Reply) -> int:
-        pause_s = RETRY_S[min(failures, len(RETRY_S) - 1)] * self._jitter()
+        pause_s = RETRY_PAUSES_S[min(failures, len(RETRY_PAUSES_S) - 1)] * self._jitter()
         return int(max(pause_s, min(reply.again_s, MAX_AGAIN_S)) * NANOS)
 
     def _note(self, name: str, reply: Reply, now_ns: int) -> None:

@@ -99,7 +99,7 @@ class _SmtpTls(_Smtp):
 
     def _get_socket(self, host: str, port: int, timeout: float) -> object:
         sock = super()._get_socket(host, port, timeout)
-        wrapped = self._context.wrap_socket(sock, server_hostname=host)  # type: ignore[arg-type]
+        wrapped = self._context.wrap_socket(sock, server_hostname=host)  # type: ignore[arg-type]  # it is a socket
         self._watch.add(wrapped)
         return wrapped
 

@@ -165,7 +165,7 @@ def _watched(
         connect()
         watch.add(connection.sock)  # TLS has taken the place of the socket
 
-    connection.connect = connected  # type: ignore[method-assign]
+    connection.connect = connected  # type: ignore[method-assign]  # this object's alone
     return connection
 
 

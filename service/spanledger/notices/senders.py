@@ -18,7 +18,7 @@ from spanledger.notices import messages
 from spanledger.notices.mail import mail_of, send_mail
 from spanledger.notices.posting import Reply, post
 
-AT_ONCE = 20
+NOTICES_AT_ONCE = 20
 """Notices in one message for people: what is found together does not become a flood."""
 USER_AGENT = f"spanledger/{__version__}"
 
@@ -78,7 +78,7 @@ class WebhookSender:
 class SlackSender:
     """Slack's incoming webhooks, several notices in one message."""
 
-    most = AT_ONCE
+    most = NOTICES_AT_ONCE
 
     def __init__(self, destination: SlackDestination) -> None:
         self.name = destination.name
@@ -95,7 +95,7 @@ class SlackSender:
 class MailSender:
     """Mail, several notices in one."""
 
-    most = AT_ONCE
+    most = NOTICES_AT_ONCE
 
     def __init__(self, destination: MailDestination, ledger_id: str) -> None:
         self.name = destination.name

@@ -16,10 +16,10 @@ from spanledger.notices.courier import Courier
 from spanledger.notices.senders import sender_of
 from spanledger.notices.watch import Watcher
 
-LOCK = "notices"
+NOTICES_LOCK = "notices"
 """What only one process does on a ledger."""
 _BUSY = "another process sends this ledger's notices; waiting until it ends"
-PAUSE_S = 1.0
+LOOK_EVERY_S = 1.0
 FINISH_S = 5.0
 """What is being sent when the process is stopped has this long to end."""
 RESTART_S = 30.0
@@ -47,7 +47,7 @@ def run_notices(
     away = ""
     while not (stop.is_set() or orphaned(parent_pid)):
         try:
-            with alone(store, LOCK, stop, parent_pid, _BUSY, log) as lock:
+            with alone(store, NOTICES_LOCK, stop, parent_pid, _BUSY, log) as lock:
                 if lock is None:
                     return
                 _work(lock, store, destinations, stop, parent_pid, now_ns)
@@ -71,7 +71,7 @@ def send_once(
         LedgerUnavailableError: the ledger cannot be used.
         SpanledgerError: another process sends this ledger's notices.
     """
-    with closing(store.exclusive(LOCK)) as lock, closing(store.notices()) as book:
+    with closing(store.exclusive(NOTICES_LOCK)) as lock, closing(store.notices()) as book:
         if not lock.acquire():
             raise SpanledgerError(
                 "another process sends this ledger's notices already, such as the gateway's shipper"
@@ -84,7 +84,7 @@ def send_once(
         courier = Courier(book, senders, time.monotonic)
         courier.step(now_ns())
         while courier.busy and not stop.is_set():
-            courier.finish(now_ns, PAUSE_S)
+            courier.finish(now_ns, LOOK_EVERY_S)
             courier.step(now_ns())
         return not any(book.waiting(d.name) for d in destinations)
 
@@ -113,7 +113,7 @@ def _work(
             more = watcher.look(now_ns())
             courier.step(now_ns())
             if not more:
-                stop.wait(PAUSE_S)
+                stop.wait(LOOK_EVERY_S)
         courier.finish(now_ns, FINISH_S)
 
 

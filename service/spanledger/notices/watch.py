@@ -27,7 +27,7 @@ from spanledger.budgets.steps import reached, runs_out_at, steps_of, until_next
 from spanledger.clock import NANOS
 from spanledger.config.notices import FORECAST, RENEWED, AnyDestination
 from spanledger.ledger.lanes import START, Position
-from spanledger.ledger.notices import Found, Notice, NoticeBook, Refused
+from spanledger.ledger.notices import NewNotice, Notice, NoticeBook, Refused
 from spanledger.money import MAX_NANO
 from spanledger.notices.facts import account_of, notice_of, set_limit
 
@@ -46,7 +46,7 @@ FORECAST_FOR_S = 30 * 60
 """How long a forecast must hold before it is told."""
 FORGET_S = 30 * 86_400
 """How long notices are kept after their period has ended."""
-MAX_REMEMBERED = 200_000
+REMEMBERED_ACCOUNTS = 200_000
 """Accounts of which it is remembered what was told and how far the next step is; then all are forgotten,
 and read again."""
 FORGET_EVERY_S = 3_600
@@ -56,7 +56,7 @@ class Watcher:
     """Finds notices in one ledger and records them; used by one thread.
 
     Args:
-        destinations: who is told of what.
+        destinations: who gets which notices.
     """
 
     def __init__(self, book: NoticeBook, destinations: Sequence[AnyDestination]) -> None:
@@ -80,7 +80,7 @@ class Watcher:
 
     def begin(self, now_ns: int) -> None:
         """Look at all budgets once. Steps that were never watched before are only remembered where
-        they have been reached: nobody is told of the past."""
+        they have been reached: nobody gets notices of the past."""
         self._position = self._book.ends()
         self._read_budgets(now_ns)
         watched = ["accounts", *map(str, self._more)]
@@ -167,7 +167,7 @@ class Watcher:
     # sweeps -------------------------------------------------------------------------------
 
     def _start_sweep(self, now_ns: int) -> None:
-        """Begin anew, unless the last one is still under way."""
+        """Begin again, unless the last one is still under way."""
         if self._sweep:
             return
         now_s = now_ns // NANOS
@@ -190,15 +190,17 @@ class Watcher:
         return True
 
     def _renew(self, now_ns: int) -> None:
-        """Tell of new periods those who were told of the one before."""
+        """Tell of new periods those who got notices of the one before."""
         now_s = now_ns // NANOS
         while ended := self._book.ended(now_s, ENDED_AT_ONCE):
-            found: list[Found] = []
+            found: list[NewNotice] = []
             for account, _, told in ended:
                 state = self._renewed(account, now_s)
                 if state is not None:
                     names = [n for n in self._wanting(state.budget, RENEWED) if n in told]
-                    found.append(Found(notice_of(self._ledger_id, state, RENEWED, now_ns), names))
+                    found.append(
+                        NewNotice(notice_of(self._ledger_id, state, RENEWED, now_ns), names)
+                    )
             closed = [id_ for each in ended for id_ in each.ids]
             self._book.record([f for f in found if f.destinations], now_ns, closed=closed)
 
@@ -224,7 +226,7 @@ class Watcher:
         forecasts: bool = False,
     ) -> None:
         """Record what is new about accounts."""
-        if len(self._told) > MAX_REMEMBERED or len(self._left) > MAX_REMEMBERED:
+        if len(self._told) > REMEMBERED_ACCOUNTS or len(self._left) > REMEMBERED_ACCOUNTS:
             self._told.clear()
             self._left.clear()
         now_s = now_ns // NANOS
@@ -237,7 +239,7 @@ class Watcher:
         if not maybe:
             return
         known = self._book.known([notice.id for _, notices in maybe for notice in notices])
-        found: list[Found] = []
+        found: list[NewNotice] = []
         for state, notices in maybe:
             found += self._addressed(state.budget, [n for n in notices if n.id not in known])
         if found:
@@ -280,14 +282,14 @@ class Watcher:
         if at_s is None:
             self._course.pop(account, None)
             return None
-        if len(self._course) > MAX_REMEMBERED:
+        if len(self._course) > REMEMBERED_ACCOUNTS:
             self._course.clear()
         since_s = self._course.setdefault(account, now_s)
         return at_s if now_s - since_s >= FORECAST_FOR_S else None
 
-    def _addressed(self, budget: Budget, notices: Sequence[Notice]) -> list[Found]:
+    def _addressed(self, budget: Budget, notices: Sequence[Notice]) -> list[NewNotice]:
         """New notices of one account, and where they go. Of several percentages that were reached at
-        once, each destination gets the highest one that it wants."""
+        once, each destination gets the highest one that it asks for."""
         to: dict[str, list[str]] = {notice.id: [] for notice in notices}
         for destination in self._destinations:
             wanted = [
@@ -299,7 +301,7 @@ class Watcher:
             others = [n for n in wanted if not n.step.isdecimal()]
             for notice in (*percents[-1:], *others):
                 to[notice.id].append(destination.name)
-        return [Found(notice, to[notice.id]) for notice in notices]
+        return [NewNotice(notice, to[notice.id]) for notice in notices]
 
     def _is_told(self, step: str) -> bool:
         return step not in self._new_steps and "accounts" not in self._new_steps
@@ -320,7 +322,7 @@ class Watcher:
 
 
 def wants(destination: AnyDestination, budget: Budget, step: str) -> bool:
-    """Whether a destination is told of a step of a budget."""
+    """Whether a destination gets notices of a step of a budget."""
     if destination.budgets and budget.name not in destination.budgets:
         return False
     if destination.scopes and budget.scope not in destination.scopes:

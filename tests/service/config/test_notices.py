@@ -216,7 +216,7 @@ def test_litellms_alerts_on_budgets_are_read() -> None:
 
 
 def test_litellms_other_alerts_are_not_ours() -> None:
-    """If a file names types of alerts without budgets, nobody is told of budgets."""
+    """If a file names types of alerts without budgets, nobody gets notices on budgets."""
     general = {"alerting": ["slack"], "alert_types": ["llm_exceptions"]}
     environ = {"SLACK_WEBHOOK_URL": "https://s.example.com/1"}
     assert settings({"general_settings": general}, environ).destinations == ()

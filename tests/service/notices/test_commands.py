@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from spanledger.cli import app
 from spanledger.errors import SpanledgerError
 from spanledger.ledger.ports import Store
-from spanledger.notices.service import LOCK, run_notices, send_once
+from spanledger.notices.service import NOTICES_LOCK, run_notices, send_once
 from tests.service.notices.conftest import SECOND, SECRET, Rig, hook
 from tests.support.ledgers import store_at
 from tests.support.notice_sink import Answer, NoticeSink
@@ -166,7 +166,7 @@ def _spend(store: Store, nano: int) -> None:
 def test_one_process_sends(store: Store, sink: NoticeSink) -> None:
     """A second one waits, and `run --once` says why it does not."""
     store.migrate()
-    lock = store.exclusive(LOCK)
+    lock = store.exclusive(NOTICES_LOCK)
     assert lock.acquire()
     with pytest.raises(SpanledgerError, match="another process sends"):
         send_once(store, [hook(url=sink.url)], threading.Event())
@@ -182,7 +182,7 @@ def test_one_process_sends(store: Store, sink: NoticeSink) -> None:
 
 
 def _free(store: Store) -> bool:
-    lock = store.exclusive(LOCK)
+    lock = store.exclusive(NOTICES_LOCK)
     try:
         return lock.acquire()
     finally:
@@ -222,7 +222,7 @@ def test_the_gateway_sends_notices(tmp_path: Path, sink: NoticeSink, telemetry: 
 def _watched(folder: Path) -> bool:
     """Whether somebody has begun to watch: what is reached before is not told."""
     with store_at(folder / ".spanledger" / "ledger.db").reports() as reports:
-        return bool(reports._sql.rows("SELECT 1 FROM state WHERE key = 'notices_watched_accounts'"))  # type: ignore[attr-defined]
+        return bool(reports._sql.rows("SELECT 1 FROM state WHERE key = 'notices_watched_accounts'"))  # type: ignore[attr-defined]  # no public question asks it
 
 
 def _ask(url: str) -> None:

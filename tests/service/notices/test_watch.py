@@ -13,13 +13,13 @@ from prometheus.src.thresholds import Thresholds
 from spanledger.budgets.limits import raised, without_raises
 from spanledger.budgets.steps import reached, steps_of
 from spanledger.errors import BudgetExceededError
-from spanledger.ledger.notices import Outcome
+from spanledger.ledger.notices import DeliveryEnd
 from spanledger.notices import watch
 from tests.service.notices.conftest import CENT, DAY, HOUR, SECOND, Rig, hook
 
 
 async def test_a_step_is_told_once(rig: Rig) -> None:
-    """However often one looks, and whoever looks after a restart."""
+    """However often one looks, and also after a restart."""
     rig.book.budget()
     rig.watch()
     await rig.spend(49)
@@ -228,7 +228,7 @@ async def test_grace_is_not_part_of_the_limit(rig: Rig) -> None:
 
 
 async def test_a_new_period_has_new_steps_and_says_that_it_renewed(rig: Rig) -> None:
-    """Only those are told of a renewal who were told of the period before."""
+    """Only those get a renewal who got a notice of the period before."""
     rig.book.budget("each", subject="*", period="day")
     rig.watch(hook(), hook("late", steps=[100, "renewed"]), hook("never", steps=[50]))
     await rig.spend(60)
@@ -363,7 +363,7 @@ async def test_what_is_forgotten_is_not_told_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The memory of the process is bounded; the ledger knows."""
-    monkeypatch.setattr(watch, "MAX_REMEMBERED", 0)
+    monkeypatch.setattr(watch, "REMEMBERED_ACCOUNTS", 0)
     rig.book.budget()
     rig.watch()
     await rig.spend(60)
@@ -389,8 +389,8 @@ async def test_old_notices_are_removed(rig: Rig) -> None:
     assert "b acme 50" not in rig.told()
 
 
-def _sent(id_: str, now_ns: int) -> Outcome:
-    return Outcome(id_, "hook", "sent", now_ns)
+def _sent(id_: str, now_ns: int) -> DeliveryEnd:
+    return DeliveryEnd(id_, "hook", "sent", now_ns)
 
 
 @pytest.mark.parametrize("seed", range(4))

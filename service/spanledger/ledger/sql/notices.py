@@ -11,14 +11,15 @@ from typing import Any
 from spanledger.budgets.accounts import AccountKey
 from spanledger.budgets.scopes import SCOPES, tags_in
 from spanledger.ledger.budget_rows import budget_from_row, select_budgets
+from spanledger.ledger.engine import MAX_READ_CHANGES
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.notices import (
     BudgetNews,
+    DeliveryEnd,
     Due,
     Ended,
-    Found,
+    NewNotice,
     Notice,
-    Outcome,
     Refused,
     Traffic,
 )
@@ -29,10 +30,8 @@ from spanledger.ledger.sql.reports import SqlReports
 
 IDS_AT_ONCE = 200
 """Ids in one question."""
-MAX_READ_CHANGES = 1_000
-"""Changed budgets that are read one by one, instead of all."""
-RETRIED = "notices_retried"
-WATCHED = "notices_watched_"
+_RETRIES = "notices_retried"
+_WATCHED = "notices_watched_"
 """In the ledger's state, with the step behind it."""
 _BY_REQUEST = {
     scope.name: scope.column.replace("a.", "r.")
@@ -113,7 +112,7 @@ class SqlNotices(ABC):
 
     def watched_since(self, step: str) -> int:
         """See `NoticeBook`."""
-        return self._state(WATCHED + step)
+        return self._state(_WATCHED + step)
 
     def _state(self, key: str) -> int:
         rows = self._sql.rows("SELECT value FROM state WHERE key = :key", key=key)
@@ -131,7 +130,7 @@ class SqlNotices(ABC):
 
     def record(
         self,
-        found: Sequence[Found],
+        found: Sequence[NewNotice],
         now_ns: int,
         *,
         closed: Sequence[str] = (),
@@ -149,7 +148,7 @@ class SqlNotices(ABC):
                 ],
             )
             self._sql.many(_CLOSE, [{"id": id_} for id_ in closed])
-            self._sql.many(_WATCH, [{"key": WATCHED + step, "now": now_ns} for step in watched])
+            self._sql.many(_WATCH, [{"key": _WATCHED + step, "now": now_ns} for step in watched])
 
     def ended(self, now_s: int, limit: int) -> list[Ended]:
         """See `NoticeBook`."""
@@ -182,7 +181,7 @@ class SqlNotices(ABC):
         ((count,),) = self._sql.rows(_WAITING, destination=destination)
         return int(count)
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
+    def settle(self, outcomes: Sequence[DeliveryEnd]) -> None:
         """See `NoticeBook`. A delivery that somebody else has sent meanwhile is not counted again."""
         with self._beside():
             sent = [{"id": o.id, "to": o.destination} for o in outcomes if o.state == "sent"]
@@ -196,7 +195,7 @@ class SqlNotices(ABC):
 
     def retries(self) -> int:
         """See `NoticeBook`."""
-        return self._state(RETRIED)
+        return self._state(_RETRIES)
 
     def retry(self, now_ns: int, destination: str = "", id_prefix: str = "") -> int:
         """See `NoticeBook`."""
@@ -204,7 +203,7 @@ class SqlNotices(ABC):
         with self._beside():
             ((count,),) = self._sql.rows(_TO_RETRY, **where)
             self._sql.run(_RETRY, now=now_ns, **where)
-            self._sql.run(_RETRIED, key=RETRIED)
+            self._sql.run(_RETRIED, key=_RETRIES)
         return int(count)
 
 

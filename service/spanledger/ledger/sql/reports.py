@@ -11,7 +11,7 @@ from spanledger.budgets.accounts import AccountKey, Balance
 from spanledger.budgets.model import Budget
 from spanledger.budgets.scopes import EACH, SCOPES, SubjectColumns, covers, subject_parts
 from spanledger.ledger.budget_rows import BUDGET_COLUMNS, budget_from_row, select_budgets
-from spanledger.ledger.notices import Delivery, NoticeFigures
+from spanledger.ledger.notices import NoticeDelivery, NoticeFigures
 from spanledger.ledger.reports import MAX_FOUND, Reports
 from spanledger.ledger.rows import (
     CustomerRow,
@@ -178,12 +178,12 @@ class SqlReports(Reports):
 
     def notices(
         self, limit: int, destination: str | None = None, state: str | None = None
-    ) -> list[Delivery]:
+    ) -> list[NoticeDelivery]:
         """See `Reports`."""
         if not self.has_notices:
             return []
         rows = self._sql.rows(LISTED_NOTICES, destination=destination, state=state, limit=limit)
-        return [Delivery(notice_from_row(row), *row[6:]) for row in rows]
+        return [NoticeDelivery(notice_from_row(row), *row[6:]) for row in rows]
 
     def notice_figures(self) -> list[NoticeFigures]:
         """See `Reports`."""
