@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from prometheus.src.thresholds import Thresholds
 from spanledger.budgets.limits import raised, without_raises
 from spanledger.budgets.steps import reached, steps_of
 from spanledger.errors import BudgetExceededError
+from spanledger.ledger.copying import copy_ledger
 from spanledger.ledger.notices import DeliveryEnd
 from spanledger.notices import watch
 from tests.service.notices.conftest import CENT, DAY, HOUR, SECOND, Rig, hook
+from tests.support.ledgers import store_at
 
 
 async def test_a_step_is_told_once(rig: Rig) -> None:
@@ -391,6 +394,27 @@ async def test_old_notices_are_removed(rig: Rig) -> None:
 
 def _sent(id_: str, now_ns: int) -> DeliveryEnd:
     return DeliveryEnd(id_, "hook", "sent", now_ns)
+
+
+async def test_a_copied_ledger_tells_nothing_twice(rig: Rig, tmp_path: Path) -> None:
+    """Notices come along, and the same fact has the same id in the copy."""
+    rig.book.budget()
+    rig.watch()
+    await rig.spend(60)
+    rig.look()
+    await rig.book.ledger.close()
+    target = store_at(tmp_path / "copy.db")
+    clock = rig.book.time
+    clock.now += HOUR  # the gateway's lease has ended
+    assert (
+        copy_ledger(rig.book.store, target, lambda _done, _all: None, clock.now_ns).problems == []
+    )
+    book = target.notices()
+    watcher = watch.Watcher(book, [hook()])
+    watcher.begin(clock.now)
+    assert len(book.due("hook", clock.now, 10)) == 1
+    assert len(book.reports.notices(10)) == 1
+    book.close()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -17,8 +17,6 @@ SCOPES_VERSION = 8
 """First schema version whose requests and keys have users, projects and tags."""
 CHARGES_VERSION = 10
 """First schema version whose attempts have list prices and charges."""
-NOTICES_VERSION = 11
-"""First schema version with notices."""
 CHECKPOINT_PAGES = 8_000
 """Pages in the write-ahead log (32 MB) before a commit copies them into the file."""
 
@@ -112,8 +110,8 @@ def has_charges(connection: sqlite3.Connection) -> bool:
 
 def has_notices(connection: sqlite3.Connection) -> bool:
     """Whether the file has notices."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return bool(version >= NOTICES_VERSION)
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'notices'"
+    return connection.execute(query).fetchone() is not None
 
 
 def budget_columns(connection: sqlite3.Connection) -> Sequence[str]:
