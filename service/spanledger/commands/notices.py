@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import logging
 import os
 import signal
 import threading
@@ -32,8 +33,11 @@ from spanledger.config import DEFAULT_CONFIG, nearest
 from spanledger.errors import NoLockError, SpanledgerError, UsageError
 
 if TYPE_CHECKING:
+    from spanledger.config import Config
     from spanledger.config.notices import AnyDestination
     from spanledger.ledger.notices import NoticeDelivery
+
+log = logging.getLogger("spanledger.notices")
 
 app = typer.Typer(no_args_is_help=True, help="Notices on budgets: by webhook, Slack or mail.")
 
@@ -120,7 +124,7 @@ def try_(
         from spanledger.notices.senders import sender_of
 
         settings = load_aside(config, os.environ)
-        found = _named(settings.notices.destinations, destination, config)
+        found = _named(settings, destination, config)
         ledger_id = store_of(ledger or settings.ledger.url, settings.ledger.direct_url).ledger_id()
         sender = sender_of(found, ledger_id, time.time_ns)
         notice = trial(ledger_id, found.name, time.time_ns())
@@ -211,6 +215,8 @@ def run(
 
         settings = load_aside(config, os.environ)
         destinations = settings.notices.destinations
+        for warning in settings.warnings:
+            log.warning("%s", warning)
         if not destinations:
             raise UsageError(f"{config} has no destinations; add them under notices.destinations")
         store = store_of(ledger or settings.ledger.url, settings.ledger.direct_url)
@@ -229,12 +235,16 @@ def run(
         )
 
 
-def _named(destinations: tuple[AnyDestination, ...], name: str, config: Path) -> AnyDestination:
+def _named(settings: Config, name: str, file: Path) -> AnyDestination:
+    destinations = settings.notices.destinations
     names = [destination.name for destination in destinations]
-    if name not in names:
-        known = nearest(name, names) or (f"; there are {', '.join(names)}" if names else "")
-        raise SpanledgerError(f"{config} has no destination {name!r}{known}")
-    return destinations[names.index(name)]
+    if name in names:
+        return destinations[names.index(name)]
+    for warning in settings.warnings:  # one that is off
+        if f"({name})" in warning:
+            raise SpanledgerError(warning)
+    known = nearest(name, names) or (f"; there are {', '.join(names)}" if names else "")
+    raise SpanledgerError(f"{file} has no destination {name!r}{known}")
 
 
 def _state(delivery: NoticeDelivery) -> str:

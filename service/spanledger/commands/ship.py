@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -25,6 +26,9 @@ from spanledger.errors import ConfigError, NoLockError
 if TYPE_CHECKING:
     from spanledger.config import Config
     from spanledger.ledger.ports import Store
+
+
+log = logging.getLogger("spanledger.shipper")
 
 
 def ship(
@@ -75,6 +79,8 @@ def ship(
         signal.signal(number, lambda _number, _frame: stop.set())
     with reporting_errors():
         settings = load_aside(config, os.environ) if config else Config()
+        for warning in settings.warnings:
+            log.warning("%s", warning)
         url = ledger or (settings.ledger.url if config else DEFAULT_LEDGER)
         store = store_of(url, direct or settings.ledger.direct_url)
         if once:

@@ -95,8 +95,9 @@ def _destination(
         if unset:
             usable = False
             shaped[key] = _STAND_INS.get(key, value)
-            problems.extend(
-                f"{place}.{key}: the environment variable {name} is not set; export it first"
+            problems.warnings.extend(
+                f"{place} ({str(entry.get('name'))[:64]}) is off: {key} needs the environment variable"
+                f" {name}, which is not set"
                 for name in unset
             )
     found = validated(KINDS[kind], _shaped(shaped, place, problems), place, problems)

@@ -90,13 +90,22 @@ def test_all_mistakes_come_at_once() -> None:
         "notices.destinations.0.scopes: 'custmer' is not a scope; did you mean 'customer'?",
         "notices.destinations.0.steps: a percentage is a whole number from 1 to 100",
         "unknown key 'notices.destinations.0.bogus'; did you mean 'budgets'?",
-        "notices.destinations.1.secrets: the environment variable UNSET is not set; export it first",
         "notices.destinations.1.timeout_s: must be greater than 0.0, got 0",
         "notices.destinations.2.to: must have 1 to 50 addresses",
         "notices.destinations.3.to.0: 'nobody' is not a mail address; write it like ops@example.com",
         "notices.destinations.4.kind: expected webhook, slack or mail; got 'webhok'; did you mean 'webhook'?",
         "notices.destinations.5: expected a mapping, got str",
     ]
+
+
+def test_a_destination_without_its_variable_is_off() -> None:
+    """As a deployment without its key: a gateway starts without it and says so."""
+    entries = [{**WEBHOOK, "secrets": ["os.environ/UNSET"]}, {**WEBHOOK, "name": "b"}]
+    data = {"notices": {"destinations": entries}}
+    assert [d.name for d in settings(data).destinations] == ["b"]
+    assert warnings(data, {}) == (
+        "notices.destinations.0 (a) is off: secrets needs the environment variable UNSET, which is not set",
+    )
 
 
 @pytest.mark.parametrize(
