@@ -282,7 +282,7 @@ def charged_in_range(by: str) -> str:
 
 def margin_in_range(by: str) -> str:
     """Charge minus cost in the selected range, where anything is charged."""
-    return f"{charged_in_range(by)} - on ({by}) {increase(COST, by, CHOSEN)}"
+    return f"({charged_in_range(by)}) - on ({by}) {increase(COST, by, CHOSEN)}"
 
 
 SAVED_BY_PROVIDER = f"({increase(LIST_COST, PROVIDER, CHOSEN)} > 0) - on ({PROVIDER}) {increase(COST, PROVIDER, CHOSEN)}"
