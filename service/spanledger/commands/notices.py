@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from spanledger.ledger.notices import NoticeDelivery
 
 log = logging.getLogger("spanledger.notices")
+_NO_LEDGER = "00000000-0000-0000-0000-000000000000"
+"""A destination can be tried before there is a ledger."""
 
 app = typer.Typer(no_args_is_help=True, help="Notices on budgets: by webhook, Slack or mail.")
 
@@ -125,7 +127,8 @@ def try_(
 
         settings = load_aside(config, os.environ)
         found = _named(settings, destination, config)
-        ledger_id = store_of(ledger or settings.ledger.url, settings.ledger.direct_url).ledger_id()
+        store = store_of(ledger or settings.ledger.url, settings.ledger.direct_url)
+        ledger_id = store.ledger_id() if store.exists() else _NO_LEDGER
         sender = sender_of(found, ledger_id, time.time_ns)
         notice = trial(ledger_id, found.name, time.time_ns())
         reply = sender.send([notice])
