@@ -253,8 +253,9 @@ class Watcher:
         """The steps that an account has reached and that are not known to be told: with the moment at
         which it will run out, for a forecast."""
         account, steps = account_of(state), steps_of(state.budget, self._more)
-        left = until_next(state, steps)
-        self._left[account] = MAX_NANO if left is None else left
+        if not forecasts or account in self._left:  # a sweep sees many that nobody uses
+            left = until_next(state, steps)
+            self._left[account] = MAX_NANO if left is None else left
         limit, told = self._told.get(account, (0, frozenset()))
         if limit != set_limit(state):
             told = frozenset()
