@@ -46,8 +46,15 @@ def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dic
                 "providers": ",".join(sorted({d.provider for d in plan.deployments})),
             },
         ),
+        *_told(config),
         *_stored(config.ledger.url),
     ]
+
+
+def _told(config: Config) -> list[tuple[str, dict[str, object]]]:
+    """Who gets notices, if anybody does."""
+    names = [f"{d.name} ({d.kind})" for d in config.notices.destinations]
+    return [("notices on budgets are sent", {"to": named(names)})] if names else []
 
 
 def _stored(url: str) -> list[tuple[str, dict[str, object]]]:

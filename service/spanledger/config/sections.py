@@ -24,6 +24,7 @@ from spanledger.config.fields import (
     Seconds,
     not_each,
 )
+from spanledger.config.notices import NoticeSettings
 from spanledger.config.pricing import PricingSettings
 from spanledger.config.routing import Fallbacks, Retries, RoutingKeys
 
@@ -349,6 +350,7 @@ class Config(Ours):
     telemetry: TelemetrySettings = TelemetrySettings()
     budgets: tuple[BudgetEntry, ...] = Field((), description="Budgets set at start.")
     pricing: PricingSettings = PricingSettings()
+    notices: NoticeSettings = NoticeSettings()
     drop_params: bool = Field(False, exclude=True)
     """`litellm_settings.drop_params`."""
     variables: dict[str, str] = Field({}, exclude=True, repr=False)
