@@ -97,3 +97,12 @@ def test_all_wires_in_json_are_tried() -> None:
     assert set(BODIES) == {wire.name for wire in INBOUND.values()} - (
         {wire.name for wire in FORMS.values()} - {"image_edits"}
     )
+
+
+@pytest.mark.parametrize("field", ["Quality", "SIZE", "partialImages"])
+def test_what_an_image_costs_has_one_spelling(field: str) -> None:
+    """A server that reads names without regard to case would draw something else than was held for."""
+    body = {**BODIES["images"], field: "high"}
+
+    with pytest.raises(InvalidRequestError, match="write"):
+        WIRES["images"].read(msgspec.json.encode(body))
