@@ -65,7 +65,7 @@ def play(stack: Stack, folder: Path) -> Played:
         ):
             asking.result()
     if stack.target.ledger_url:
-        _unpriced(stack, folder, played)
+        _second_gateway(stack, folder, played)
     return played
 
 
@@ -169,17 +169,19 @@ def _application(
     played.traces[name] = line.split()[1]
 
 
-def _unpriced(stack: Stack, folder: Path, played: Played) -> None:
-    """A second gateway on the same ledger has a model without a price."""
+def _second_gateway(stack: Stack, folder: Path, played: Played) -> None:
+    """A second gateway on the same ledger has a model without a price, a contract, and charges."""
     config = yaml.safe_load((ROOT / "examples" / "stack.yaml").read_text("utf-8"))
-    sim = f"{stack.urls['simulator']}/v1"
+    there = {"api_base": f"{stack.urls['simulator']}/v1", "api_key": "sim"}
     config["model_list"] = [
-        {
-            "model_name": "mystery",
-            "litellm_params": {"model": "openai/mystery-1", "api_base": sim, "api_key": "sim"},
-        }
+        {"model_name": name, "litellm_params": {"model": f"openai/{model}", **there}}
+        for name, model in (("mystery", "mystery-1"), ("agreed", "gpt-4o-mini"))
     ]
     config["router_settings"] = {}
+    config["pricing"] = {
+        "contracts": [{"name": "agreed", "provider": "openai", "discount": "10%"}],
+        "charges": [{"name": "everybody", "markup": "20%"}],
+    }
     (folder / "spanledger.yaml").write_text(yaml.safe_dump(config), "utf-8")
     env = {"SPANLEDGER_LEDGER_URL": stack.target.ledger_url}
     with running(
@@ -187,10 +189,15 @@ def _unpriced(stack: Stack, folder: Path, played: Played) -> None:
         folder=folder,
         env=env,
     ) as gateway:
-        answer = stack.http.post(
-            f"{gateway.url()}/v1/chat/completions",
-            headers={"authorization": f"Bearer {stack.key(CUSTOMER)}"},
-            json={"model": "mystery", "messages": [{"role": "user", "content": "?"}]},
+        url = f"{gateway.url()}/v1/chat/completions"
+        unpriced, agreed = (
+            stack.http.post(
+                url,
+                headers={"authorization": f"Bearer {stack.key(CUSTOMER)}"},
+                json={"model": name, "messages": [{"role": "user", "content": "?"}]},
+            )
+            for name in ("mystery", "agreed")
         )
-    assert answer.status_code >= 400, answer.text
-    played.traces["unpriced"] = trace_of(answer)
+    assert unpriced.status_code >= 400, unpriced.text
+    assert agreed.status_code == 200, agreed.text
+    played.traces["unpriced"] = trace_of(unpriced)

@@ -133,5 +133,7 @@ def test_spend_by_new_scopes_has_a_total_without_repeats(commands: Commands) -> 
         assert commands.json("spend", "--by", by) == {
             "by": by.split(","),
             "rows": [],
+            "total_charged_usd": "0.00",
+            "total_list_usd": "0.00",
             "total_usd": "0.00",
         }
