@@ -84,7 +84,7 @@ def _estimated(exchange: Exchange, attempt: Attempt) -> Usage:
             exchange.start.request_id,
             type(error).__name__,
         )  # its text may quote a prompt
-        log.error("request %s cannot be counted: %s", unique, fault)  # noqa: TRY400
+        log.error("request %s cannot be counted: %s", unique, fault)  # noqa: TRY400  # no traceback
         demand = attempt.demand
         return Usage(attempt.sizes.input_tokens, unit=demand.unit, units=demand.units)
 

@@ -44,7 +44,7 @@ def faults_of(wire: Inbound, ask: Ask) -> list[str]:
         if counter.wire.name == wire.name:
             try:
                 counter.estimated(ask)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001  # as above
                 found.append(f"count: {error!r}")
     for spoken, deployment in DEPLOYMENTS:
         written = OUTBOUND.get((wire.name, spoken))
@@ -54,7 +54,7 @@ def faults_of(wire: Inbound, ask: Ask) -> list[str]:
             written.request(Call(deployment, wire, dict(ask.fields), 60), ask.stream, Habits())
         except ProviderError:
             pass
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # as above
             found.append(f"to {spoken} of {deployment.model}: {error!r}")
     return found
 
@@ -81,7 +81,7 @@ def test_odd_values_are_refused_or_passed_on(name: str) -> None:
         except InvalidRequestError:
             read[False] += 1
             continue
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # as above
             faults.append(f"{where}: read: {error!r}")
             continue
         read[True] += 1
