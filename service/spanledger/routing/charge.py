@@ -80,10 +80,8 @@ def _estimated(exchange: Exchange, attempt: Attempt) -> Usage:
     try:
         return exchange.ask.wire.estimate(exchange.ask.fields)
     except Exception as error:  # noqa: BLE001  # every attempt has an end
-        unique, fault = (
-            exchange.start.request_id,
-            type(error).__name__,
-        )  # its text may quote a prompt
+        # The error's text may quote a prompt.
+        unique, fault = exchange.start.request_id, type(error).__name__
         log.error("request %s cannot be counted: %s", unique, fault)  # noqa: TRY400  # no traceback
         demand = attempt.demand
         return Usage(attempt.sizes.input_tokens, unit=demand.unit, units=demand.units)
