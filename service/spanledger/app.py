@@ -135,6 +135,7 @@ async def open_gateway(
                 exposition.overhead.observe,
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
+            exposition.waiting = lambda: router.room.waiting
             exposition.ledger_away = lambda: ledger.away
             if ledger.journal is not None:
                 exposition.journal = ledger.journal.figures

@@ -250,7 +250,8 @@ def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
 
 
 MAKE_A_LEDGER = {
-    *("gateway", "ship", "keys create", "budget set", "apply", "ledger migrate", "notices run"),
+    *("gateway", "ship", "keys create", "keys import", "budget set", "apply", "ledger migrate"),
+    "notices run",
 }
 """Commands that write something new, and so create a ledger if there is none."""
 NEED_NO_LEDGER = {"notices test"}
@@ -262,7 +263,10 @@ NEED_ONE = {
     "budget list": "budget list",
     "budget raise": "budget raise all 5 --until 2099-01-01",
     "budget remove": "budget remove all",
+    "keys history": "keys history",
     "keys list": "keys list",
+    "keys rotate": "keys rotate key_0123456789ab",
+    "keys set": "keys set key_0123456789ab --expires never",
     "top": "top",
     "keys revoke": "keys revoke key_0123456789ab",
     "ledger backup": "ledger backup {file}.copy",

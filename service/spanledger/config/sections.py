@@ -227,6 +227,11 @@ class GatewaySettings(Ours):
     total_timeout_s: Seconds = Field(
         600.0, description="Seconds for a request with all its attempts."
     )
+    wait_for_holds_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        30.0,
+        description="Seconds that a request may wait for what others hold, where a budget would have room"
+        " for it if nothing were held; 0: it is refused at once.",
+    )
     stream_idle_timeout_s: Seconds = Field(
         60.0, description="Seconds of silence after which a stream fails."
     )

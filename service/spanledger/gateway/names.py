@@ -2,7 +2,7 @@
 
 They come from the key, from headers that the configuration trusts, and from the body, as OpenAI,
 Anthropic and LiteLLM have them. What a key has, a request cannot change: it can only add tags, and name
-a user or a project where its key has none. So no request escapes a budget of its key, its key's
+a user or a project where its key has none, or a user in place of the key's default. So no request escapes a budget of its key, its key's
 customer, team, user, project or tags.
 """
 
@@ -58,7 +58,8 @@ class NameSources:
         in_body = fields if self._from_body and fields and not _FIELDS.isdisjoint(fields) else None
         if in_body is None and not self._from_headers:
             return given
-        users, projects, tags = [given.user], [given.project], [*given.tags]
+        users = [] if given.user_may_differ else [given.user]
+        projects, tags = [given.project], [*given.tags]
         if self._from_headers:
             users += [_checked(text, at) for at, text in _given(headers, self._users)]
             projects += [_checked(text, at) for at, text in _given(headers, self._projects)]
@@ -67,7 +68,9 @@ class NameSources:
         if in_body is not None:
             _read_body(in_body, users, projects, tags)
         return ForWhom(
-            next(filter(None, users), ""), next(filter(None, projects), ""), _checked_tags(tags)
+            next(filter(None, users), given.user),
+            next(filter(None, projects), ""),
+            _checked_tags(tags),
         )
 
 

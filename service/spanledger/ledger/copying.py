@@ -39,7 +39,8 @@ _OWN_STATE = ("schema_version", "seq")
 """What each database's state has for itself."""
 
 SMALL_TABLES = (
-    *("keys", "budgets", "budget_history", "applied_budgets", "kept", "ship_points"),
+    *("keys", "key_secrets", "key_history", "budgets", "budget_history", "applied_budgets", "kept"),
+    "ship_points",
     *("notices", "notice_deliveries", "notice_totals"),
 )
 """Copied whole by the last pass, besides balances and state."""

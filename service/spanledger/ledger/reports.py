@@ -27,6 +27,7 @@ from spanledger.ledger.rows import (
     EndedAttempt,
     EndedRequest,
     Event,
+    HoldRow,
     RawRow,
     SpendRow,
     Totals,
@@ -231,6 +232,13 @@ class Reports(ABC):
     def usual_hold(self, **subjects: str) -> int | None:
         """The mean hold of the latest attempts with these subjects, by scope, nano-USD; None if there
         is none among the newest."""
+
+    @abstractmethod
+    def holds(
+        self, by: Sequence[str], since_ns: int = 0, until_ns: int | None = None
+    ) -> list[HoldRow]:
+        """What was held for attempts started in `[since, until)` that were charged by what they used, the
+        largest sum first. `by` has scopes, `deployment` or both, but not `tag`."""
 
     @abstractmethod
     def _budgets(self) -> list[Budget]:

@@ -62,7 +62,8 @@ MEDIA = {
 }
 """The type or the key of a content part, and its kind."""
 _BACKSLASH = ord("\\")
-_ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
+ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
+"""An escaped letter, which could hide a name; ordinary text escapes only other characters."""
 _NAMED = re.compile(rb'"(?:image|audio|video|input_(?:image|audio|file|video)|file"|document")')
 """How a name from `MEDIA` starts; one search, as it begins at quotes alone."""
 _FIELDS = ("messages", "input")
@@ -144,8 +145,18 @@ def _may_hold_media(raw: bytes) -> bool:
     An escaped letter could hide a name; ordinary text escapes only non-ASCII characters.
     """
     return _NAMED.search(raw) is not None or (
-        _BACKSLASH in raw and b"\\u00" in raw and _ESCAPED_ASCII.search(raw) is not None
+        _BACKSLASH in raw and b"\\u00" in raw and ESCAPED_ASCII.search(raw) is not None
     )
+
+
+def has_media(raw: bytes) -> bool:
+    """Whether messages have parts that are not text, or cannot be read."""
+    if not _may_hold_media(raw):
+        return False
+    try:
+        return any(_parts(json.loads(raw)))
+    except UNREADABLE:
+        return True
 
 
 def likely_media(content: Any) -> tuple[int, int]:

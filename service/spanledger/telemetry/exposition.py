@@ -124,7 +124,7 @@ class CommitTimes:
 class Exposition:
     """Renders `/metrics` of one gateway process.
 
-    `in_flight`, `ledger_away` and `journal` may be set once the gateway exists; `ledger_away` returns
+    `in_flight`, `waiting`, `ledger_away` and `journal` may be set once the gateway exists; `ledger_away` returns
     why the last commit failed.
     """
 
@@ -140,6 +140,7 @@ class Exposition:
         few_budgets: int = FEW_BUDGETS,
     ) -> None:
         self.in_flight: Callable[[], int] | None = None
+        self.waiting: Callable[[], int] | None = None
         self.ledger_away: Callable[[], str] = str
         self.journal: Callable[[], JournalState] = lambda: JournalState(0, 0)
         self.overhead = Durations("spanledger_gateway_overhead_seconds")
@@ -181,6 +182,8 @@ class Exposition:
         yield _gauge("spanledger_journal_rows", {(): journal.waiting})
         if self.in_flight is not None:
             yield _gauge("spanledger_requests_in_flight", {(): self.in_flight()})
+        if self.waiting is not None:
+            yield _gauge("spanledger_requests_waiting", {(): self.waiting()})
 
     def _deployment_families(self) -> Iterator[Metric]:
         now_s = self._clock.now_ns() / 1e9

@@ -292,15 +292,17 @@ OVERRUN = Metric(
     scale=_USD,
     most=2_000,
 )
-PROVIDER_COST = Metric(
-    "spanledger.provider.cost.usd",
-    "counter",
-    "{USD}",
-    "Money charged according to the provider, for providers that report it (OpenRouter's"
+HELD = replace(
+    OVERRUN,
+    name="spanledger.held.usd",
+    meaning="Money that was held for attempts that were charged; `spanledger.cost.usd` is what they cost.",
+    attributes=("gen_ai.provider.name", "gen_ai.request.model"),
+)
+PROVIDER_COST = replace(
+    OVERRUN,
+    name="spanledger.provider.cost.usd",
+    meaning="Money charged according to the provider, for providers that report it (OpenRouter's"
     " `usage.cost`); compare with `spanledger.cost.usd` to see where our prices differ.",
-    _MONEY,
-    scale=_USD,
-    most=2_000,
 )
 DROPPED = Metric(
     "spanledger.telemetry.dropped",
@@ -326,6 +328,7 @@ METRICS: tuple[Metric, ...] = (
     UNPRICED,
     AMBIGUOUS_USAGE,
     OVERRUN,
+    HELD,
     PROVIDER_COST,
     DROPPED,
 )

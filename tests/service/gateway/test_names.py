@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from spanledger.ledger.model import MAX_TAGS, Key
+from spanledger.ledger.keys import Key
+from spanledger.ledger.model import MAX_TAGS
 from tests.service.gateway.harness import Edge, ScriptedLedger, chat, config_with, running_edge
 
 PLAIN, BOUND = "slk_plain", "slk_bound"
@@ -24,10 +25,10 @@ def ledger() -> ScriptedLedger:
     found = ScriptedLedger()
     for secret in (PLAIN, BOUND):
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        found.keys[digest] = Key(secret, digest, "acme", "", (), 1, None)
+        found.keys[digest] = Key(secret, "acme", "", (), 1, None)
     digest = hashlib.sha256(BOUND.encode()).hexdigest()
     found.keys[digest] = Key(
-        BOUND, digest, "acme", "", (), 1, None, user="ada", project="apollo", tags=("key",)
+        BOUND, "acme", "", (), 1, None, user="ada", project="apollo", tags=("key",)
     )
     return found
 

@@ -234,6 +234,7 @@ async def test_the_processs_own_figures(scraper: Scraper) -> None:
         Deployment("c", "smart", 0.0, state="off"),
     ]
     scraper.exposition.in_flight = lambda: 7
+    scraper.exposition.waiting = lambda: 3
 
     samples = await scraper.scrape()
 
@@ -253,6 +254,7 @@ async def test_the_processs_own_figures(scraper: Scraper) -> None:
     assert samples["spanledger_deployment_limit_used_ratio", "b", "rpm", "smart"] == 0.25
     assert samples["spanledger_price_book_info", "2026-11-01"] == 1
     assert samples["spanledger_requests_in_flight",] == 7
+    assert samples["spanledger_requests_waiting",] == 3
     assert samples["process_resident_memory_bytes",] > 0
 
 
@@ -291,6 +293,7 @@ async def test_every_metric_is_in_the_registry(book: Book, scraper: Scraper) -> 
     scraper.deployments = [Deployment("a", "smart", 0.0, (("rpm", 0.0),))]
     scraper.exposition.in_flight = lambda: 0
     waiting_since(book, scraper.now_ns - 90 * SECOND)
+    scraper.exposition.waiting = lambda: 0
 
     samples = await scraper.scrape()
 
