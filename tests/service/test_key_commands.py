@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from spanledger.cli import app
 from spanledger.commands.gateway import _of_keys, read_config, with_overrides
+from spanledger.commands.summary import _stored
 from spanledger.ledger.keys import key_digest
 from tests.support.ledgers import store_at
 
@@ -248,6 +249,18 @@ def test_an_expired_key_is_shown_as_such(commands: Commands) -> None:
     assert "expired" in commands.run("keys", "rotate", "ci", code=2)
     commands.run("keys", "set", key["id"], "--expires", "1h")
     assert commands.json("keys", "list", "--expires-within", "2h")[0]["state"] == "valid"
+
+
+def test_a_start_counts_the_keys_that_work(commands: Commands) -> None:
+    """Neither revoked nor expired ones let a caller in."""
+    for name in ("ci", "gone", "over"):
+        commands.create("--name", name, "--expires", "1h")
+    commands.json("keys", "revoke", "gone")
+    with store_at(commands.file).records("change") as records:
+        statement = "UPDATE keys SET expires_ns = 5 WHERE name = 'over'"
+        records._sql.run(statement)  # type: ignore[attr-defined]  # behind its back
+    messages = [message for message, _ in _stored(f"sqlite:///{commands.file}")]
+    assert messages[-1] == "callers need one of 1 keys"
 
 
 def test_a_gateway_warns_of_keys_that_can_use_nothing(commands: Commands, tmp_path: Path) -> None:

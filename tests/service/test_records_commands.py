@@ -251,9 +251,10 @@ def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
 
 MAKE_A_LEDGER = {
     *("gateway", "ship", "keys create", "keys import", "budget set", "rate set", "apply"),
-    "ledger migrate",
+    *("ledger migrate", "notices run"),
 }
 """Commands that write something new, and so create a ledger if there is none."""
+NEED_NO_LEDGER = {"notices test"}
 NEED_ONE = {
     "apply --dry-run": "apply -f {file} --dry-run",
     "budget explain": "budget explain --customer acme",
@@ -271,6 +272,8 @@ NEED_ONE = {
     "ledger backup": "ledger backup {file}.copy",
     "ledger prune": "ledger prune --before 40d",
     "ledger verify": "ledger verify",
+    "notices list": "notices list",
+    "notices retry": "notices retry",
     "rate explain": "rate explain --customer acme",
     "rate list": "rate list",
     "rate remove": "rate remove all",
@@ -291,7 +294,7 @@ def with_ledgers(command: Any, path: str = "") -> Iterator[str]:
 
 def test_every_command_with_a_ledger_is_looked_at() -> None:
     """Each new command must be listed, either as creating a ledger or not."""
-    known = {name.partition(" --")[0] for name in NEED_ONE} | MAKE_A_LEDGER
+    known = {name.partition(" --")[0] for name in NEED_ONE} | MAKE_A_LEDGER | NEED_NO_LEDGER
     assert set(with_ledgers(get_command(app))) == known
 
 

@@ -5,6 +5,7 @@ from spanledger.config.fields import nearest
 from spanledger.config.load import (
     Draft,
     draft_config,
+    load_aside,
     load_budgets,
     load_config,
     matches,
@@ -13,6 +14,7 @@ from spanledger.config.load import (
     validate_budget,
     validate_rate,
 )
+from spanledger.config.notices import NoticeSettings
 from spanledger.config.pricing import PricingSettings
 from spanledger.config.reading import DEFAULT_CONFIG, read_yaml
 from spanledger.config.routing import Fallbacks
@@ -40,11 +42,13 @@ __all__ = [
     "LiteLLMParams",
     "ModelEntry",
     "ModelInfo",
+    "NoticeSettings",
     "PricingSettings",
     "RouterSettings",
     "TelemetrySettings",
     "budget_of",
     "draft_config",
+    "load_aside",
     "load_budgets",
     "load_config",
     "matches",

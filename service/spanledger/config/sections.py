@@ -24,6 +24,7 @@ from spanledger.config.fields import (
     Seconds,
     not_each,
 )
+from spanledger.config.notices import NoticeSettings
 from spanledger.config.pricing import PricingSettings
 from spanledger.config.rates import RateEntry
 from spanledger.config.routing import Fallbacks, Retries, RoutingKeys
@@ -351,6 +352,7 @@ class Config(Ours):
     budgets: tuple[BudgetEntry, ...] = Field((), description="Budgets set at start.")
     rates: tuple[RateEntry, ...] = Field((), description="Rates set at start.")
     pricing: PricingSettings = PricingSettings()
+    notices: NoticeSettings = NoticeSettings()
     drop_params: bool = Field(False, exclude=True)
     """`litellm_settings.drop_params`."""
     variables: dict[str, str] = Field({}, exclude=True, repr=False)

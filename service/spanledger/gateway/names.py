@@ -91,7 +91,7 @@ def _read_body(fields: Fields, users: list[str], projects: list[str], tags: list
             _without_ours(fields, metadata)
     if "safety_identifier" in fields:
         users.append(_user(fields["safety_identifier"], "safety_identifier"))
-    if (raw := fields.get("tags")) is not None and _first(raw) == b"[":
+    if (raw := fields.get("tags")) is not None and _first(raw) in (b"[", b'"'):
         tags += _list(raw, "tags")
         del fields["tags"]
     fields.pop("litellm_metadata", None)
@@ -102,13 +102,18 @@ def _read_metadata(
 ) -> None:
     ours = ("user", "user_id") if place == "litellm_metadata" else ("user_id",)
     users += [_user(metadata[name], f"{place}.{name}") for name in ours if name in metadata]
+    _read_marks(metadata, place, projects, tags)
+    raw = metadata.get("spend_logs_metadata")
+    if raw is not None and _first(raw) == b"{":
+        # Once, and not in what is nested further: each level would read all of the rest again.
+        _read_marks(OBJECT.decode(raw), f"{place}.spend_logs_metadata", projects, tags)
+
+
+def _read_marks(metadata: Fields, place: str, projects: list[str], tags: list[str]) -> None:
     if "project" in metadata:
         projects.append(_name(metadata["project"], f"{place}.project"))
     if "tags" in metadata:
         tags += _list(metadata["tags"], f"{place}.tags")
-    raw = metadata.get("spend_logs_metadata")
-    if raw is not None and _first(raw) == b"{":
-        _read_metadata(OBJECT.decode(raw), f"{place}.spend_logs_metadata", [], projects, tags)
 
 
 def _without_ours(fields: Fields, metadata: Fields) -> None:

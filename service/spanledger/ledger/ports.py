@@ -27,6 +27,7 @@ from spanledger.ledger.model import (
     Unread,
     Verification,
 )
+from spanledger.ledger.notices import NoticeBook
 from spanledger.ledger.pruning import Pruning
 from spanledger.ledger.rating.ports import RateRows
 from spanledger.ledger.records import Records
@@ -238,6 +239,10 @@ class Store(Protocol):
 
     def outbox(self) -> Outbox:
         """What the shipper ships; creates the ledger."""
+        ...
+
+    def notices(self) -> NoticeBook:
+        """Notices on budgets, and who has got them; creates the ledger."""
         ...
 
     def exclusive(self, name: str) -> Lock:

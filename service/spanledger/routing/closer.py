@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spanledger.pricing.demand import Demand
-from spanledger.pricing.media import ESCAPED_ASCII, has_media
+from spanledger.pricing.media import has_media, hides_letters
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Deployment
 from spanledger.routing.inputs import LEAST_BYTES, InputHistory, kind_of
@@ -118,5 +118,5 @@ def _writes_no_cache(deployment: Deployment, fields: Mapping[str, msgspec.Raw]) 
     if deployment.kind != "anthropic" or deployment.defaults or deployment.overrides:
         return False
     return "cache_control" not in fields and not any(
-        _CACHES in (text := bytes(raw)) or ESCAPED_ASCII.search(text) for raw in fields.values()
+        _CACHES in (text := bytes(raw)) or hides_letters(text) for raw in fields.values()
     )

@@ -131,6 +131,22 @@ def test_tags_and_projects_of_a_body(edge: Edge) -> None:
     assert found == ("", "apollo", ("z", "b", "a", "c", "d", "y"))
 
 
+def test_tags_may_be_a_text_wherever_they_stand(edge: Edge) -> None:
+    """With commas between, as in a form; they are not sent to the provider either."""
+    assert ask(edge, chat(tags="a, b")).tags == ("a", "b")
+    answer = edge.post(chat(tags="a,b"), authorization=f"Bearer {PLAIN}")
+    assert "tags" not in answer.json()["echo"]
+
+
+def test_nested_metadata_is_read_once(edge: Edge) -> None:
+    """Else each level would read all of the rest again: megabytes in 900 levels stop the gateway for
+    seconds."""
+    metadata: Any = {"tags": ["inner"]}
+    for _ in range(40):
+        metadata = {"spend_logs_metadata": metadata}
+    assert ask(edge, chat(metadata=metadata)).tags == ()
+
+
 def test_what_only_litellm_knows_is_not_sent_on(edge: Edge) -> None:
     """Fields that providers refuse are taken out; texts in metadata stay, as OpenAI has them."""
     metadata = {"tags": ["a"], "spend_logs_metadata": {"x": 1}, "user_id": "eve", "note": "n"}

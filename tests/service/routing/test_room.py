@@ -13,7 +13,7 @@ from spanledger.budgets.model import Budget
 from spanledger.clock import Clock
 from spanledger.errors import BudgetExceededError, Refusal
 from spanledger.ledger.model import RequestStart
-from spanledger.routing.room import FEW, WaitingRoom
+from spanledger.routing.room import MAX_ASKING, WaitingRoom
 from spanledger.sim.host import RunningSim
 from spanledger.sim.server import sim_in_thread
 from spanledger.wires.base import Answer
@@ -148,17 +148,17 @@ async def test_those_who_came_first_ask_first() -> None:
         order.append(number)
 
     async with asyncio.TaskGroup() as group:
-        for number in range(FEW + 2):
+        for number in range(MAX_ASKING + 2):
             group.create_task(wait(number))
             await asyncio.sleep(0)
-        for seen in (FEW, 2 * FEW):
+        for seen in (MAX_ASKING, 2 * MAX_ASKING):
             room.given_back(START)
             await asyncio.sleep(0.01)
-            assert order == [*range(FEW)] * (seen // FEW)
+            assert order == [*range(MAX_ASKING)] * (seen // MAX_ASKING)
         room.given_back(START)
         await asyncio.sleep(0.01)
         room.given_back(START)
-    assert order[2 * FEW :] == [FEW, FEW + 1, FEW, FEW + 1]
+    assert order[2 * MAX_ASKING :] == [MAX_ASKING, MAX_ASKING + 1, MAX_ASKING, MAX_ASKING + 1]
     assert room.waiting == 0
 
 

@@ -11,6 +11,7 @@ from spanledger.budgets.accounts import AccountKey, Balance
 from spanledger.budgets.model import Budget
 from spanledger.budgets.scopes import EACH, SCOPES, SubjectColumns, covers, subject_parts
 from spanledger.ledger.budget_rows import BUDGET_COLUMNS, budget_from_row, select_budgets
+from spanledger.ledger.notices import NoticeDelivery, NoticeFigures
 from spanledger.ledger.reports import MAX_FOUND, Reports
 from spanledger.ledger.rows import (
     OVER,
@@ -27,6 +28,7 @@ from spanledger.ledger.sql.decoding import (
     SELECT_BALANCES,
     balance_from_row,
 )
+from spanledger.ledger.sql.notice_rows import LISTED_NOTICES, NOTICE_FIGURES, notice_from_row
 from spanledger.ledger.sql.port import Sql
 from spanledger.ledger.verify import CountedAttempt, WrongRow
 
@@ -49,6 +51,8 @@ class SqlReports(Reports):
     spend_columns: Mapping[str, str] = _SPEND_COLUMN
     has_charges = True
     """Attempts have list prices and charges: a file that is only read may have an older schema."""
+    has_notices = True
+    """There are notices: as above."""
 
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
@@ -191,6 +195,28 @@ class SqlReports(Reports):
             row.cost_nano += int(cost)
             row.overrun_nano += int(overrun)
         return sorted(found.values(), key=lambda row: (-row.held_nano, row.group))
+
+    # notices ------------------------------------------------------------------------------
+
+    def notices(
+        self, limit: int, destination: str | None = None, state: str | None = None
+    ) -> list[NoticeDelivery]:
+        """See `Reports`."""
+        if not self.has_notices:
+            return []
+        rows = self._sql.rows(LISTED_NOTICES, destination=destination, state=state, limit=limit)
+        return [NoticeDelivery(notice_from_row(row), *row[6:]) for row in rows]
+
+    def notice_figures(self) -> list[NoticeFigures]:
+        """See `Reports`."""
+        if not self.has_notices:
+            return []
+        found: dict[str, dict[str, int]] = {}
+        for query, names in NOTICE_FIGURES:
+            for destination, *values in self._sql.rows(query):
+                found.setdefault(destination, {}).update(zip(names, values, strict=True))
+        empty = {name: 0 for _, names in NOTICE_FIGURES for name in names}
+        return [NoticeFigures(name, **(empty | found[name])) for name in sorted(found)]
 
     # health -------------------------------------------------------------------------------
 

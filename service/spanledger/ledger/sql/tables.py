@@ -242,5 +242,8 @@ _SUMMED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("keys", "key_secrets", "key_history", "budgets", "budget_history"), ()),
     **dict.fromkeys(("applied_budgets", "kept"), ()),
     "ship_points": (),
+    "notices": (),
+    "notice_deliveries": ("attempts",),
+    "notice_totals": ("sent",),
 }
 """What is summed of each table, to compare a copy."""

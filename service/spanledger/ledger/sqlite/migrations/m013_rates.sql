@@ -1,4 +1,4 @@
--- Version 12: rates, and the shares of them that processes use without asking at each request.
+-- Version 13: rates, and the shares of them that processes use without asking at each request.
 
 CREATE TABLE rates (
     name       TEXT PRIMARY KEY,

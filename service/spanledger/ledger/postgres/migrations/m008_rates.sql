@@ -1,4 +1,4 @@
--- Version 7: rates, and the shares of them that processes use without asking at each request.
+-- Version 8: rates, and the shares of them that processes use without asking at each request.
 
 CREATE TABLE spanledger.rates (
     name       text COLLATE "C" PRIMARY KEY,
