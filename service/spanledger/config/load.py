@@ -295,7 +295,7 @@ def _rates(
         entries = []
     placed = [(f"rates.{index}", entry) for index, entry in enumerate(entries)]
     placed += rates_of(data, environment, problems)
-    found = [(place, _validated(RateEntry, entry, place, problems)) for place, entry in placed]
+    found = [(place, validated(RateEntry, entry, place, problems)) for place, entry in placed]
     valid = [(place, rate) for place, rate in found if rate is not None]
     problems.extend(rate_mistakes(valid))
     return tuple(rate for _, rate in valid)
