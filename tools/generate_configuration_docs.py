@@ -27,6 +27,7 @@ from spanledger.config.notices import (
     WebhookDestination,
 )
 from spanledger.config.pricing import ChargeEntry, ContractEntry
+from spanledger.config.rates import RateEntry
 from spanledger.money import format_usd, parse_price, parse_usd
 from spanledger.providers.hosts import CLIENT_VARIABLES, HOSTS
 
@@ -85,6 +86,11 @@ SECTIONS = (
         config.BudgetEntry,
         f"A list. Each budget names one subject or several ({', '.join(f'`{n}`' for n in SCOPE_NAMES)}), "
         "or none to limit everything together. [Budgets](budgets.md#scope) explains how they work.",
+    ),
+    Section(
+        "rates",
+        RateEntry,
+        "A list, with the same subjects as `budgets`. [Rates](rates.md) explains how they work.",
     ),
     Section(
         "pricing.contracts",
@@ -147,7 +153,7 @@ A LiteLLM proxy file works as it is. Its keys keep their names and meaning, and 
 effect here are listed at startup. A key that decides where a request, an API key or money goes is
 never ignored: if it is not supported, the file is refused.
 
-The sections `gateway`, `ledger`, `telemetry`, `budgets`, `pricing` and `notices` are spanledger's own. An unknown key in
+The sections `gateway`, `ledger`, `telemetry`, `budgets`, `rates`, `pricing` and `notices` are spanledger's own. An unknown key in
 them is an error that suggests the closest valid one. A small file:
 
 ```yaml

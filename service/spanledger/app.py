@@ -23,6 +23,7 @@ from spanledger.budgets.diff import summary
 from spanledger.clock import Clock
 from spanledger.config import Config
 from spanledger.config.budgets import budget_of
+from spanledger.config.rates import rate_of
 from spanledger.gateway.app import Application, create_app
 from spanledger.gateway.auth import check_exposure
 from spanledger.gateway.bodies import room_for_uploads
@@ -32,9 +33,12 @@ from spanledger.ledger.authors import by_file
 from spanledger.ledger.group import GroupLedger
 from spanledger.ledger.ports import Store
 from spanledger.ledger.pruning import missing
+from spanledger.ledger.rating.limiter import Limiter
+from spanledger.ledger.rating.rated import RatedLedger, open_limiter
 from spanledger.pricing.book import PriceBook
 from spanledger.providers import create_providers
 from spanledger.providers.proxies import WayOut
+from spanledger.rates.model import in_words
 from spanledger.routing.plan import Plan
 from spanledger.routing.router import Router
 from spanledger.telemetry.exposition import CommitTimes, Exposition
@@ -71,6 +75,8 @@ SHIPPER_VARIABLES = frozenset(
     }
 )
 """The only variables of the gateway's environment that the shipper gets: by name and by prefix."""
+NO_FILE = "the gateway's configuration"
+"""Where rates are from if that was not a file."""
 SWITCH_INTERVAL_S = 0.001
 GC_THRESHOLD = 20_000
 FILES_PER_REQUEST = 2
@@ -107,20 +113,12 @@ async def open_gateway(
     plan = Plan.from_config(config, os.environ, book)
     store = open_store(config.ledger.url, config.ledger.direct_url)
     commits = CommitTimes()
-    ledger = open_ledger(
-        store,
-        clock,
-        lease_s=config.ledger.lease_s,
-        max_hold_s=max(3600.0, 2 * config.gateway.total_timeout_s),
-        observe_commit=commits.observe,
-        journal=Path(config.ledger.journal),
-    )
-    try:
-        _set_up(store, config, clock, config_file)
+    async with _open_ledger(store, config, clock, commits, config_file) as (ledger, limiter):
+        rated = RatedLedger(ledger, limiter)
         providers = create_providers(plan.kinds, way_out=WayOut.from_environ(os.environ))
         # Without a shipper, nothing would ever remove captured content from the ledger.
         content = config.telemetry.content if config.telemetry.enabled else "off"
-        router = Router(config, plan, ledger, book, providers, clock, content)
+        router = Router(config, plan, rated, book, providers, clock, content)
         try:
             exposition = Exposition(
                 store, router.health.snapshot, commits, clock, price_book=book.date
@@ -128,36 +126,71 @@ async def open_gateway(
             app = create_app(
                 config,
                 router,
-                ledger,
+                rated,
                 router.health,
                 clock,
                 exposition.render,
                 exposition.overhead.observe,
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
+            exposition.rate_refusals = lambda: limiter.refused
             exposition.waiting = lambda: router.room.waiting
             exposition.ledger_away = lambda: ledger.away
             if ledger.journal is not None:
                 exposition.journal = ledger.journal.figures
-            reader = asyncio.create_task(router.unread.run(lambda: store.exclusive("unread")))
-            reader.add_done_callback(_report)
+            tasks = [
+                asyncio.create_task(
+                    router.unread.run(lambda: store.exclusive("unread")), name=_UNREAD
+                ),
+                asyncio.create_task(limiter.run(), name=_RATES),
+            ]
+            for task in tasks:
+                task.add_done_callback(_report)
             try:
                 yield Gateway(app, ledger, router, plan)
             finally:
-                reader.cancel()
-                await asyncio.wait([reader])
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
                 exposition.close()
         finally:
             await router.close()
             for provider in providers.values():
                 await provider.close()
+
+
+@asynccontextmanager
+async def _open_ledger(
+    store: Store, config: Config, clock: Clock, commits: CommitTimes, config_file: Path | None
+) -> AsyncIterator[tuple[GroupLedger, Limiter]]:
+    """The ledger with what the file sets, and this process's shares of its rates."""
+    max_hold_s = max(3600.0, 2 * config.gateway.total_timeout_s)
+    ledger = open_ledger(
+        store,
+        clock,
+        lease_s=config.ledger.lease_s,
+        max_hold_s=max_hold_s,
+        observe_commit=commits.observe,
+        journal=Path(config.ledger.journal),
+    )
+    try:
+        _set_up(store, config, clock, config_file)
+        limiter = open_limiter(store, clock, longest_request_s=max_hold_s)
+        try:
+            yield ledger, limiter
+        finally:
+            await limiter.close()
     finally:
         await ledger.close()
 
 
-def _report(reader: asyncio.Task[None]) -> None:
-    if not reader.cancelled() and (error := reader.exception()) is not None:
-        log.error("batches and answers that nobody reads are not read any more", exc_info=error)
+_UNREAD = "the reader of batches and answers that nobody reads"
+_RATES = "the look for changed rates"
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s has ended", task.get_name(), exc_info=error)
 
 
 def _set_up(store: Store, config: Config, clock: Clock, config_file: Path | None) -> None:
@@ -175,6 +208,13 @@ def _set_up(store: Store, config: Config, clock: Clock, config_file: Path | None
         for difference in records.differences():
             if difference.source == source:
                 log.warning("%s", difference.text)
+    rates = store.rates("create")
+    try:
+        given = [rate_of(entry, source or NO_FILE) for entry in config.rates]
+        for rate in rates.apply_file(source or NO_FILE, given):
+            log.info("rate %r changed with the file: %s", rate.name, in_words(rate.limits))
+    finally:
+        rates.close()
     with store.reports() as reports:
         pruned_ns = reports.pruned_ns()
     for text in missing(before, changed, pruned_ns, clock.now_ns()):

@@ -21,6 +21,7 @@ from spanledger.commands import (
     ledger,
     notices,
     prices,
+    rate,
     ship,
     sim,
     spend,
@@ -67,6 +68,7 @@ app.command("ship")(ship.ship)
 app.add_typer(prices.app, name="prices")
 app.add_typer(keys.app, name="keys")
 app.add_typer(budget.app, name="budget")
+app.add_typer(rate.app, name="rate")
 app.command("apply")(budget.apply)
 app.add_typer(notices.app, name="notices")
 app.command("top")(top.top)

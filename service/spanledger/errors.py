@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from spanledger.money import format_usd
 
@@ -130,7 +130,28 @@ class Refusal:
         )
 
 
-class BudgetExceededError(SpanledgerError):
+class RefusedError(SpanledgerError):
+    """A budget or a rate refused an attempt.
+
+    Attributes:
+        by: its name.
+        scope: its scope.
+        status: HTTP status of the answer.
+    """
+
+    http_status = 429
+
+    def __init__(self, message: str, by: str, scope: str) -> None:
+        super().__init__(message)
+        self.by = by
+        self.scope = scope
+        self.status = self.http_status
+
+    def answer_with(self, status: int) -> None:
+        """Use the status that the configuration has for budgets, if a budget's money is used up."""
+
+
+class BudgetExceededError(RefusedError):
     """A blocking budget has no room for this attempt.
 
     Attributes:
@@ -139,16 +160,14 @@ class BudgetExceededError(SpanledgerError):
     """
 
     error_type = "budget_exceeded"
-    http_status = 429
     category: ClassVar[Category] = "quota"
 
     def __init__(self, refusal: Refusal) -> None:
-        super().__init__(str(refusal))
+        super().__init__(str(refusal), refusal.budget, refusal.scope)
         self.refusal = refusal
-        self.status = self.http_status
 
     def answer_with(self, status: int) -> None:
-        """Use the status that the configuration has for it."""
+        """See `RefusedError`."""
         self.status = status
 
 
@@ -178,6 +197,70 @@ class BudgetThrottledError(BudgetExceededError):
             f" {self.most} requests a minute through: spent ${spent} of"
             f" ${format_usd(refusal.limit_nano)}; retry after {self.retry_after_s} s"
         )
+
+
+Measure = Literal["requests", "tokens", "nano", "in_flight"]
+"""What a rate may limit; `nano` is money, in nano-USD."""
+
+
+class Overuse(NamedTuple):
+    """Why a rate refused: the figures at the time of the decision.
+
+    Attributes:
+        used: by others than this request, in the last minute; or how many are in flight.
+        needed: what this request may use.
+        retry_after_s: when it is worth another attempt; None: the request alone is too large.
+    """
+
+    rate: str
+    scope: str
+    subject: str
+    measure: Measure
+    limit: int
+    used: int
+    needed: int
+    retry_after_s: int | None
+
+    def __str__(self) -> str:
+        limit, used, needed = (self._amount(n) for n in (self.limit, self.used, self.needed))
+        rate = f"rate {self.rate!r} ({self.scope} {self.subject!r}) allows {limit}"
+        if self.measure == "in_flight":
+            return f"{rate} at once, and so many are in flight; wait until one of them ends"
+        rate += " a minute"
+        if self.retry_after_s is None:
+            return f"{rate}, and this request alone may use {needed}: {_SMALLER}"
+        wait = f"retry after {self.retry_after_s} s"
+        if self.measure == "requests":
+            return f"{rate}, and {used} were admitted in the last minute; {wait}"
+        return (
+            f"{rate}: {used} were used or are held for requests of the last minute, and this one may use"
+            f" {needed}; {wait}, or {_SMALLER}"
+        )
+
+    def _amount(self, amount: int) -> str:
+        if self.measure == "nano":
+            return f"${format_usd(amount)}"
+        return f"{amount:,} {'tokens' if self.measure == 'tokens' else 'requests'}"
+
+
+_SMALLER = "lower its maximum of output tokens, or shorten its input"
+
+
+class RateExceededError(RefusedError):
+    """A rate has no room for this request now.
+
+    Attributes:
+        overuse: the figures.
+        standing: what is left of the rates that apply, for the headers of the answer.
+    """
+
+    error_type = "rate_limit_exceeded"
+    category = "rate_limit"
+
+    def __init__(self, overuse: Overuse, standing: Any = None) -> None:
+        super().__init__(str(overuse), overuse.rate, overuse.scope)
+        self.overuse = overuse
+        self.standing = standing
 
 
 class BudgetDegradesError(SpanledgerError):

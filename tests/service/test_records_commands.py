@@ -250,8 +250,8 @@ def test_apply_names_what_it_sets_and_removes(tmp_path: Path) -> None:
 
 
 MAKE_A_LEDGER = {
-    *("gateway", "ship", "keys create", "keys import", "budget set", "apply", "ledger migrate"),
-    "notices run",
+    *("gateway", "ship", "keys create", "keys import", "budget set", "rate set", "apply"),
+    *("ledger migrate", "notices run"),
 }
 """Commands that write something new, and so create a ledger if there is none."""
 NEED_NO_LEDGER = {"notices test"}
@@ -274,6 +274,9 @@ NEED_ONE = {
     "ledger verify": "ledger verify",
     "notices list": "notices list",
     "notices retry": "notices retry",
+    "rate explain": "rate explain --customer acme",
+    "rate list": "rate list",
+    "rate remove": "rate remove all",
     "requests": "requests",
     "ship --once": "ship --once",
     "spend": "spend",

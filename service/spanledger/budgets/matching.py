@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import itemgetter
 from typing import NamedTuple
 
 from spanledger.budgets.accounts import AccountKey
+from spanledger.budgets.group import Group
 from spanledger.budgets.model import Budget
 from spanledger.budgets.periods import Period, period_at
 from spanledger.budgets.scopes import (
-    EACH,
     Dimensions,
     covers,
     places_of,
@@ -48,53 +48,12 @@ class Matched(NamedTuple):
     end_s: int
 
 
-class _Group:
-    """All budgets of one scope."""
-
-    def __init__(self, scope: str) -> None:
-        self.scope = scope
-        self._named: dict[tuple[str, ...], tuple[Budget, ...]] = {}
-        self._open: list[tuple[bool, ...]] = []
-
-    def copy(self) -> _Group:
-        """Another one with the same budgets."""
-        other = _Group(self.scope)
-        other._named, other._open = self._named.copy(), self._open
-        return other
-
-    def add(self, budget: Budget) -> None:
-        """Add a budget."""
-        parts = subject_parts(self.scope, budget.subject)
-        self._named[parts] = (*self._named.get(parts, ()), budget)
-        open_ = tuple(part == EACH for part in parts)
-        if open_ not in self._open:
-            self._open = sorted([*self._open, open_], key=sum)
-
-    def remove(self, budget: Budget) -> None:
-        """Remove a budget."""
-        parts = subject_parts(self.scope, budget.subject)
-        rest = tuple(other for other in self._named[parts] if other.name != budget.name)
-        if rest:
-            self._named[parts] = rest
-        else:
-            del self._named[parts]
-
-    def match(self, parts: tuple[str, ...]) -> Iterator[Budget]:
-        """Budgets that apply to a subject, those that leave the fewest of its parts open first."""
-        wanted = (
-            tuple([EACH if each else part for each, part in zip(open_, parts, strict=True)])
-            for open_ in self._open
-        )
-        for pattern in dict.fromkeys(wanted):
-            yield from self._named.get(pattern, ())
-
-
 class BudgetIndex:
     """All budgets, indexed by what they apply to. It never changes; `with_changes` makes another."""
 
     def __init__(self, budgets: Iterable[Budget]) -> None:
         self.by_name: dict[str, Budget] = {}
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[str, Group[Budget]] = {}
         self._periods: dict[tuple[str, str], Period] = {}
         self._set({budget.name: budget for budget in budgets}, set())
 
@@ -115,15 +74,15 @@ class BudgetIndex:
         self.by_name |= budgets
         for budget in budgets.values():
             self._group(budget.scope, own).add(budget)
-        self._needed = _picked({p for scope in self._groups for p in places_of(scope)})
+        self._needed = picked({p for scope in self._groups for p in places_of(scope)})
         self._matched: dict[object, Matched] = {}
 
-    def _group(self, scope: str, own: set[str]) -> _Group:
+    def _group(self, scope: str, own: set[str]) -> Group[Budget]:
         """The group of a scope, copied before it changes: those of `own` belong to this index alone."""
         if scope not in own:
             own.add(scope)
             group = self._groups.get(scope)
-            self._groups[scope] = _Group(scope) if group is None else group.copy()
+            self._groups[scope] = Group(scope) if group is None else group.copy()
         return self._groups[scope]
 
     def limiting(self, key: AccountKey) -> Budget | None:
@@ -202,7 +161,7 @@ class BudgetIndex:
         return period
 
 
-def _picked(places: set[int]) -> Callable[[Dimensions], object]:
+def picked(places: set[int]) -> Callable[[Dimensions], object]:
     """A function that picks what the budgets ask for, so that nothing else of an attempt matters."""
     return itemgetter(*sorted(places)) if places else _nothing
 

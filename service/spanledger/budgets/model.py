@@ -205,3 +205,6 @@ class HoldSizes(msgspec.Struct, frozen=True):
     least: int
     capped: bool = False
     learnt: bool = False
+    full_tokens: int = 0
+    """The tokens behind `full`, of input and output: what rates are counted with."""
+    usual_tokens: int = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -13,7 +12,6 @@ from spanledger.budgets.diff import as_dict, whom
 from spanledger.budgets.explained import Explanation, Other, Subjects, explain
 from spanledger.budgets.model import BudgetState
 from spanledger.budgets.periods import in_words
-from spanledger.budgets.scopes import SCOPES
 from spanledger.budgets.steering import near
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
@@ -25,13 +23,11 @@ from spanledger.commands.common import (
     reporting_errors,
     store_of,
 )
-from spanledger.commands.scope_options import with_scopes
+from spanledger.commands.scope_options import known_subjects, with_scopes
 from spanledger.config import validate_budget
-from spanledger.errors import UsageError
 from spanledger.money import format_usd
 
 if TYPE_CHECKING:
-    from spanledger.ledger.keys import Key
     from spanledger.ledger.ports import Store
 
 MAX_OTHERS = 20
@@ -106,16 +102,11 @@ def explain_(
     """
     now_s = int(time.time())
     with reporting_errors():
-        given = _normal(subjects)
         asked = None if hold is None else validate_budget({"name": "hold", "limit": hold}, _LABELS)
         store = store_of(ledger)
         with store.records("read") as records:
             budgets = records.budgets()
-            keys = {key.id: key for key in records.keys()}  # noqa: SIM118 - not a dict's
-        key = keys.get(str(given.get("key", "")))
-        if "key" in given and key is None:
-            raise UsageError(f"there is no key {given['key']!r}; `spanledger keys list` shows all")
-        known = given if key is None else _with_key(given, key)
+            known = known_subjects(subjects, records)
         found = explain(budgets, known, now_s)
         size = _usual(store, known) if asked is None else asked.limit
         said = _said(store, found, size, now_s)
@@ -127,38 +118,6 @@ def explain_(
 
 
 _LABELS = {"limit": "--hold"}
-
-
-def _normal(subjects: Mapping[str, str | list[str]]) -> dict[str, str | tuple[str, ...]]:
-    """What was given, as budgets compare it."""
-    found: dict[str, str | tuple[str, ...]] = {}
-    for scope in SCOPES:
-        value = subjects.get(scope.name)
-        if isinstance(value, list):
-            found[scope.name] = tuple(unicodedata.normalize("NFC", each) for each in value)
-        elif value:
-            found[scope.name] = unicodedata.normalize("NFC", value) if scope.owner else value
-    return found
-
-
-def _with_key(
-    given: Mapping[str, str | tuple[str, ...]], key: Key
-) -> dict[str, str | tuple[str, ...]]:
-    """With what the key has, which no request changes. Raises UsageError if something else is given."""
-    has = {"customer": key.customer, "team": key.team, "user": key.user, "project": key.project}
-    for name, value in has.items():
-        if value and given.get(name, value) != value:
-            raise UsageError(f"--{name} {given[name]}: the key {key.id} has {name} {value!r}")
-        if name in ("customer", "team") and not value and name in given:
-            raise UsageError(f"--{name} {given[name]}: the key {key.id} has no {name}")
-    tags = (*key.tags, *given.get("tag", ()))
-    usual = {"user": key.default_user} if key.default_user else {}
-    return {
-        **usual,
-        **given,
-        **{name: value for name, value in has.items() if value},
-        "tag": tuple(dict.fromkeys(tags)),
-    }
 
 
 def _usual(store: Store, subjects: Subjects) -> int | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,11 @@ from spanledger.commands.completion import (
     teams,
     valid_keys,
 )
+from spanledger.errors import UsageError
+
+if TYPE_CHECKING:
+    from spanledger.ledger.keys import Key
+    from spanledger.ledger.records import Records
 
 _COMPLETIONS: dict[str, Complete] = {
     "customer": customers,
@@ -72,3 +78,52 @@ def _option(scope: Scope, text: str, several: bool) -> inspect.Parameter:
     return inspect.Parameter(
         scope.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind
     )
+
+
+def known_subjects(
+    subjects: Mapping[str, str | list[str]], records: Records
+) -> dict[str, str | tuple[str, ...]]:
+    """What options say of a request, as budgets and rates compare it, with what its key has.
+
+    Raises:
+        UsageError: there is no such key, or it has something else.
+    """
+    given = _normal(subjects)
+    if "key" not in given:
+        return given
+    key = next((key for key in records.keys() if key.id == given["key"]), None)  # noqa: SIM118 - not a dict's
+    if key is None:
+        raise UsageError(f"there is no key {given['key']!r}; `spanledger keys list` shows all")
+    return _with_key(given, key)
+
+
+def _normal(subjects: Mapping[str, str | list[str]]) -> dict[str, str | tuple[str, ...]]:
+    """What was given, as budgets compare it."""
+    found: dict[str, str | tuple[str, ...]] = {}
+    for scope in SCOPES:
+        value = subjects.get(scope.name)
+        if isinstance(value, list):
+            found[scope.name] = tuple(unicodedata.normalize("NFC", each) for each in value)
+        elif value:
+            found[scope.name] = unicodedata.normalize("NFC", value) if scope.owner else value
+    return found
+
+
+def _with_key(
+    given: Mapping[str, str | tuple[str, ...]], key: Key
+) -> dict[str, str | tuple[str, ...]]:
+    """With what the key has, which no request changes. Raises UsageError if something else is given."""
+    has = {"customer": key.customer, "team": key.team, "user": key.user, "project": key.project}
+    for name, value in has.items():
+        if value and given.get(name, value) != value:
+            raise UsageError(f"--{name} {given[name]}: the key {key.id} has {name} {value!r}")
+        if name in ("customer", "team") and not value and name in given:
+            raise UsageError(f"--{name} {given[name]}: the key {key.id} has no {name}")
+    tags = (*key.tags, *given.get("tag", ()))
+    usual = {"user": key.default_user} if key.default_user else {}
+    return {
+        **usual,
+        **given,
+        **{name: value for name, value in has.items() if value},
+        "tag": tuple(dict.fromkeys(tags)),
+    }

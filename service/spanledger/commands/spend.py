@@ -23,7 +23,7 @@ from spanledger.commands.common import (
 )
 from spanledger.commands.completion import customers
 from spanledger.config import nearest
-from spanledger.errors import SpanledgerError, UsageError
+from spanledger.errors import RateExceededError, SpanledgerError, UsageError
 from spanledger.ledger.charges import charge_rule
 from spanledger.ledger.rows import SPEND_BY, SpendRow
 from spanledger.money import format_usd
@@ -254,7 +254,8 @@ def _print_waterfall(screen: Any, request: dict[str, Any], attempts: list[dict[s
     total = max(1, ended - started)
     outcome = request["outcome"] or "running"
     colour = {"ok": "green", "running": "cyan"}.get(outcome, "red")
-    refused = f" by budget {request['refused_by']!r}" if request["refused_by"] else ""
+    by = "rate" if request["error_type"] == RateExceededError.error_type else "budget"
+    refused = f" by {by} {request['refused_by']!r}" if request["refused_by"] else ""
     screen.print(
         f"[bold]{request['operation']} {escape(request['route'])}[/]"
         f"  customer {escape(request['customer'])}  [{colour}]{outcome}[/]{escape(refused)}"

@@ -12,6 +12,7 @@ from spanledger.config.load import (
     parse_config,
     served_by,
     validate_budget,
+    validate_rate,
 )
 from spanledger.config.notices import NoticeSettings
 from spanledger.config.pricing import PricingSettings
@@ -56,4 +57,5 @@ __all__ = [
     "read_yaml",
     "served_by",
     "validate_budget",
+    "validate_rate",
 ]

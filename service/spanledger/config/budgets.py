@@ -54,17 +54,17 @@ def _subject(scope: Scope) -> tuple[Any, Any]:
 
 
 if TYPE_CHECKING:  # its fields follow from a table
-    _Named = Ours
+    Named = Ours
 else:
-    _Named = create_model(
-        "_Named",
+    Named = create_model(
+        "Named",
         __base__=Ours,
         name=(Name, Field(description="Unique name.", max_length=128)),
         **{scope.name: _subject(scope) for scope in SCOPES},
     )
 
 
-class BudgetEntry(_Named):
+class BudgetEntry(Named):
     """A budget, as in `budgets.yaml` and under `budgets` in the config. It has a key for each scope."""
 
     if TYPE_CHECKING:
@@ -159,8 +159,8 @@ def mistakes_of(entry: BudgetEntry) -> list[Mistake]:
     ]
 
 
-def subjects_of(entry: BudgetEntry) -> dict[str, str]:
-    """The subjects that a configured budget names, by scope."""
+def subjects_of(entry: Named) -> dict[str, str]:
+    """The subjects that a configured budget or rate names, by scope."""
     return {name: given for name in SCOPE_NAMES if (given := getattr(entry, name))}
 
 

@@ -21,8 +21,10 @@ from spanledger.config.budgets import BudgetEntry, mistakes_of, subjects_of
 from spanledger.config.fields import nearest
 from spanledger.config.litellm import Environment, Problems
 from spanledger.config.litellm_budgets import budgets_of
+from spanledger.config.litellm_rates import rates_of
 from spanledger.config.notice_entries import ALERT_KEYS, notices_of
 from spanledger.config.pricing import PricingSettings
+from spanledger.config.rates import RateEntry, rate_mistakes
 from spanledger.config.reading import read_yaml, with_includes
 from spanledger.config.sections import (
     DEFAULT_LEDGER_URL,
@@ -138,11 +140,21 @@ def validate_budget(data: Mapping[str, Any], labels: Mapping[str, str] = {}) -> 
         raise UsageError("\n".join(_of_option(line, labels) for line in lines)) from None
 
 
+def validate_rate(data: Mapping[str, Any]) -> RateEntry:
+    """The same for a rate."""
+    given = {key: value for key, value in data.items() if value is not None}
+    try:
+        return parse_config({"rates": [given]}, {}, "").rates[0]
+    except ConfigError as error:
+        lines = (line.removeprefix(": ") for line in str(error).splitlines())
+        raise UsageError("\n".join(_of_option(line, {}) for line in lines)) from None
+
+
 def _of_option(problem: str, labels: Mapping[str, str]) -> str:
     """A budget's problem, with the option in place of the key and of the position in its list."""
     place, colon, what = problem.partition(": ")
-    if not place.startswith("budgets.0."):
-        return problem
+    if not place.startswith(("budgets.0.", "rates.0.")):
+        return problem.removeprefix("rates.0: ")
     key = place.split(".")[2]
     option = "NAME" if key == "name" else f"--{key.replace('_', '-')}"
     return f"{labels.get(key) or option}{colon}{what}"
@@ -175,6 +187,7 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
         "model_list": _entries(data, environment, router, problems),
         "router_settings": validated(RouterSettings, router, "router_settings", problems),
         "budgets": _budgets(data, environment, problems),
+        "rates": _rates(data, environment, problems),
         "notices": notices_of(data, environment, problems),
         "drop_params": litellm.drop_params(data),
         "variables": environment.own,
@@ -271,6 +284,21 @@ def _budgets(
         mistakes = [] if budget is None else mistakes_of(budget)
         problems.extend(f"{place}.{part}: {text}" for part, text in mistakes)
     return tuple(b for b in found if b is not None and not mistakes_of(b))
+
+
+def _rates(
+    data: Mapping[Any, Any], environment: Environment, problems: Problems
+) -> tuple[RateEntry, ...]:
+    entries = data.get("rates", [])
+    if not isinstance(entries, list):
+        problems.append(f"rates: expected a list of rates, got {type(entries).__name__}")
+        entries = []
+    placed = [(f"rates.{index}", entry) for index, entry in enumerate(entries)]
+    placed += rates_of(data, environment, problems)
+    found = [(place, validated(RateEntry, entry, place, problems)) for place, entry in placed]
+    valid = [(place, rate) for place, rate in found if rate is not None]
+    problems.extend(rate_mistakes(valid))
+    return tuple(rate for _, rate in valid)
 
 
 def _named_routes(data: Mapping[Any, Any]) -> list[str]:

@@ -26,6 +26,7 @@ from spanledger.config.fields import (
 )
 from spanledger.config.notices import NoticeSettings
 from spanledger.config.pricing import PricingSettings
+from spanledger.config.rates import RateEntry
 from spanledger.config.routing import Fallbacks, Retries, RoutingKeys
 
 DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
@@ -33,7 +34,7 @@ DEFAULT_LEDGER_URL = "sqlite:///.spanledger/ledger.db"
 
 DEFAULT_JOURNAL = ".spanledger/journal"
 
-Rate = Annotated[int, Field(ge=1, le=10**12)]
+PerMinute = Annotated[int, Field(ge=1, le=10**12)]
 """Per minute; bounded, because shares of traffic are computed from it."""
 
 
@@ -74,8 +75,8 @@ class LiteLLMParams(LiteLLM):
     num_retries: Retries | None = Field(
         None, description="Retries after a failure of this deployment; overrides the router's."
     )
-    rpm: Rate | None = Field(None, description="Requests per minute this deployment accepts.")
-    tpm: Rate | None = Field(None, description="Tokens per minute this deployment accepts.")
+    rpm: PerMinute | None = Field(None, description="Requests per minute this deployment accepts.")
+    tpm: PerMinute | None = Field(None, description="Tokens per minute this deployment accepts.")
     timeout: Seconds | None = Field(None, description="Seconds for one attempt.")
     stream_timeout: Seconds | None = Field(
         None, description="Seconds until the first content of a stream; default: `timeout`."
@@ -349,6 +350,7 @@ class Config(Ours):
     ledger: LedgerSettings = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     budgets: tuple[BudgetEntry, ...] = Field((), description="Budgets set at start.")
+    rates: tuple[RateEntry, ...] = Field((), description="Rates set at start.")
     pricing: PricingSettings = PricingSettings()
     notices: NoticeSettings = NoticeSettings()
     drop_params: bool = Field(False, exclude=True)

@@ -24,6 +24,7 @@ from spanledger.errors import (
     LedgerUnavailableError,
     OverloadedError,
     PermissionDeniedError,
+    RateExceededError,
     SpanledgerError,
     forget_frames,
 )
@@ -214,6 +215,8 @@ class Edge:
             pass
         except SpanledgerError as error:
             exchange = call.exchange
+            if exchange is not None and isinstance(error, RateExceededError):
+                exchange.standing = error.standing
             await send_reply(
                 send,
                 replies.reply_to(error, exchange.attempts if exchange else 0, wire),

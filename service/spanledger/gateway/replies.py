@@ -20,6 +20,7 @@ from spanledger.errors import (
     LedgerUnavailableError,
     OverloadedError,
     ProviderError,
+    RateExceededError,
     SpanledgerError,
 )
 from spanledger.gateway.paths import SERVED
@@ -77,6 +78,8 @@ def describe(error: SpanledgerError, attempts: int = 0) -> Problem:
     """What a caller learns about `error`, which is also sent at the end of a broken stream."""
     if isinstance(error, BudgetExceededError):
         return _budget(error)
+    if isinstance(error, RateExceededError):
+        return _rate(error)
     if isinstance(error, ProviderError):
         return _provider(error, attempts)
     if isinstance(error, InvalidRequestError):
@@ -157,6 +160,8 @@ def shutting_down(message: str = "the gateway is shutting down") -> Problem:
 def _retryable(error: SpanledgerError) -> bool:
     if isinstance(error, ProviderError):
         return error.kind in _RETRYABLE and not error.request_alone
+    if isinstance(error, RateExceededError):
+        return error.overuse.retry_after_s is not None
     return error.retryable
 
 
@@ -168,6 +173,8 @@ def _retry_after_s(error: SpanledgerError) -> int | None:
         return max(1, min(math.ceil(wait), MAX_SENT_RETRY_AFTER_S))
     if isinstance(error, BudgetThrottledError):
         return error.retry_after_s
+    if isinstance(error, RateExceededError):
+        return error.overuse.retry_after_s
     if isinstance(error, OverloadedError | LedgerUnavailableError):
         return RETRY_AFTER_S
     return None
@@ -187,6 +194,21 @@ def _budget(error: BudgetExceededError) -> Problem:
     }
     if refusal.grace_nano:
         figures["grace_usd"] = format_usd(refusal.grace_nano)
+    return Problem(str(error), error.category, error.error_type, figures=figures)
+
+
+def _rate(error: RateExceededError) -> Problem:
+    overuse = error.overuse
+    money = overuse.measure == "nano"
+    figures = {
+        "rate": overuse.rate,
+        "scope": overuse.scope,
+        "subject": overuse.subject,
+        "measure": "usd" if money else overuse.measure,
+        "limit": format_usd(overuse.limit) if money else overuse.limit,
+        "used": format_usd(overuse.used) if money else overuse.used,
+        "needed": format_usd(overuse.needed) if money else overuse.needed,
+    }
     return Problem(str(error), error.category, error.error_type, figures=figures)
 
 

@@ -63,6 +63,8 @@ def answer_headers(
         (b"x-spanledger-attempts", b"%d" % exchange.attempts),
         (b"x-spanledger-deployment", header_value(exchange.deployment)),
     ]
+    if exchange.standing is not None:
+        headers += exchange.ask.wire.rate_headers(exchange.standing)
     if exchange.journaled:
         headers.append((b"x-spanledger-ledger", b"journal"))
     if exchange.changed:

@@ -40,7 +40,7 @@ _OWN_STATE = ("schema_version", "seq")
 
 SMALL_TABLES = (
     *("keys", "key_secrets", "key_history", "budgets", "budget_history", "applied_budgets", "kept"),
-    *("ship_points", "notices", "notice_deliveries", "notice_totals"),
+    *("rates", "ship_points", "notices", "notice_deliveries", "notice_totals"),
 )
 """Copied whole by the last pass, besides balances and state."""
 

@@ -16,6 +16,7 @@ import msgspec
 
 from spanledger.budgets.model import HoldSizes
 from spanledger.errors import SpanledgerError
+from spanledger.rates.meter import Standing
 
 AttemptState = Literal["held", "settled", "released", "expired"]
 Outcome = Literal["ok", "error", "refused", "cancelled", "abandoned"]
@@ -114,6 +115,10 @@ class Hold(msgspec.Struct, frozen=True):
     warned: tuple[str, ...]
     remaining_nano: int | None
     journaled: bool = False
+    only_usual: bool = False
+    """A rate has no room for more output than is usual for it: the caller must cap it at that."""
+    standing: Standing | None = None
+    """What is left of the rates that apply; None if none does."""
 
 
 class RequestEnd(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ from spanledger.ledger.model import (
 )
 from spanledger.ledger.notices import NoticeBook
 from spanledger.ledger.pruning import Pruning
+from spanledger.ledger.rating.ports import RateRows
 from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.rows import Advance, EndedRow, PointRow
@@ -226,6 +227,10 @@ class Store(Protocol):
 
     def records(self, access: Access) -> Records:
         """Budgets and keys."""
+        ...
+
+    def rates(self, access: Access) -> RateRows:
+        """Rates, and the shares that processes have of them."""
         ...
 
     def reports(self, *, incomplete: bool = False) -> Reports:

@@ -21,6 +21,7 @@ from spanledger.errors import (
     BudgetThrottledError,
     LedgerUnavailableError,
     ProviderError,
+    RefusedError,
     SpanledgerError,
     UnpricedModelError,
 )
@@ -211,7 +212,7 @@ class Run:
             self._asked += 1
             try:
                 hold = await shared.ledger.reserve(reservation)
-            except (BudgetExceededError, UnpricedModelError) as refusal:
+            except (RefusedError, UnpricedModelError) as refusal:
                 target.health.withdraw(now, tokens)
                 following = await self._after_refusal(pick, refusal)
                 if following is None:
@@ -229,15 +230,11 @@ class Run:
                 await shared.booking.undo(exchange, reservation)
                 raise
             else:
-                exchange.attempts += 1
-                exchange.remaining_nano = hold.remaining_nano
-                exchange.journaled = hold.journaled
-                if hold.warned:
-                    exchange.warned = tuple(dict.fromkeys((*exchange.warned, *hold.warned)))
+                exchange.held(hold, target.deployment.id)
                 call = self._call(target, sizes, hold, now)
                 if target.deployment.forwards_trace:
                     call = replace(call, trace_headers=exchange.trace_headers(reservation.span_id))
-                exchange.deployment, exchange.changed = target.deployment.id, call.changed
+                exchange.changed = call.changed
                 self._pending = []
                 attempt = Attempt(target, sizes, hold, call, now, self._demand)
                 if call.pass_on is not None:
@@ -276,6 +273,8 @@ class Run:
             if bought is None and guessed and hold.remaining_nano is not None:
                 # The full hold assumes a default length, so that length is sent as a limit.
                 bought = sizes.full
+        if hold.only_usual and (bought is None or bought > sizes.usual):
+            bought = sizes.usual
         left = exchange.deadline - now
         timeout_s = target.deployment.timeout_s
         if exchange.start.stream and target.deployment.stream_timeout_s is not None:
@@ -309,7 +308,7 @@ class Run:
         self._exchange.degraded += (turn.budget,)
 
     async def _after_refusal(
-        self, pick: Pick, refusal: BudgetExceededError | UnpricedModelError
+        self, pick: Pick, refusal: RefusedError | UnpricedModelError
     ) -> Pick | None:
         """The next attempt after a refusal: at the same deployment with a closer count, at another one,
         or at the same once others have given back what they held."""
@@ -339,14 +338,14 @@ class Run:
         return again
 
     def _elsewhere(
-        self, target: Candidate, refusal: BudgetExceededError | UnpricedModelError
+        self, target: Candidate, refusal: RefusedError | UnpricedModelError
     ) -> Pick | None:
         """Another deployment, which may have room or a lower price. Before the first attempt, only a
         refusal specific to this deployment is a reason to look."""
         self._course.after_refusal(target)
         exchange = self._exchange
         only_there = isinstance(refusal, UnpricedModelError) or not _OF_DEPLOYMENTS.isdisjoint(
-            refusal.refusal.scope.split(",")
+            refusal.scope.split(",")
         )
         first = exchange.attempts == 0 and self._course.group == exchange.start.route
         if (first and not only_there) or self._asked >= MAX_ATTEMPTS:

@@ -41,7 +41,7 @@ class Sizes(msgspec.Struct, frozen=True):
 def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes:
     """The hold sizes for an attempt with this demand at this price; zero without a price."""
     if price is None:
-        return _UNPRICED
+        return _unpriced(demand)
     input_tokens, choices, cap = demand.input_tokens, demand.choices, demand.cap
     if price.max_input_tokens is not None and demand.inputs:
         # The provider refuses a longer prompt.
@@ -59,7 +59,10 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
     if not demand.fixed and (few := LEAST_TOKENS * choices + demand.predicted) < usual:
         least = few
         least_nano = min(price.bound_nano(input_tokens, least, terms), usual_nano)
-    holds = HoldSizes(full_nano, usual_nano, least_nano, demand.must_cap, demand.learnt)
+    holds = HoldSizes(
+        *(full_nano, usual_nano, least_nano, demand.must_cap, demand.learnt),
+        *(input_tokens + full, input_tokens + usual),
+    )
     return Sizes(holds, input_tokens, full, usual, least, terms)
 
 
@@ -106,4 +109,13 @@ def _affordable(price: Price, sizes: Sizes, hold_nano: int, most: int) -> int:
     return low
 
 
-_UNPRICED = Sizes(HoldSizes(0, 0, 0), 0, 0, 0, 0)
+def _unpriced(demand: Demand) -> Sizes:
+    """Without a price nothing is held, but rates count its tokens."""
+    each = DEFAULT_MAX_OUTPUT_TOKENS if demand.cap is None else demand.cap
+    full = each * demand.choices + demand.predicted
+    usual = full
+    if not demand.fixed and (demand.cap is None or demand.must_cap):
+        usual = min(demand.usual, each) * demand.choices + demand.predicted
+    tokens = demand.input_tokens
+    holds = HoldSizes(0, 0, 0, demand.must_cap, False, tokens + full, tokens + usual)
+    return Sizes(holds, tokens, full, usual, usual)

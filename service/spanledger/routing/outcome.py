@@ -9,9 +9,9 @@ import asyncio
 
 from spanledger.errors import (
     CALLER_CAUSED,
-    BudgetExceededError,
     InvalidRequestError,
     ProviderError,
+    RefusedError,
     SpanledgerError,
 )
 from spanledger.ledger.model import Outcome, RequestEnd
@@ -66,7 +66,7 @@ def http_status_of(error: SpanledgerError) -> int:
         if error.status in _RELAYED and error.kind in _STATUS_TOLD:
             return error.status
         return _STATUS.get(error.kind, error.http_status)
-    if isinstance(error, InvalidRequestError | BudgetExceededError):
+    if isinstance(error, InvalidRequestError | RefusedError):
         return error.status
     return error.http_status
 
@@ -78,14 +78,14 @@ def error_type_of(error: SpanledgerError) -> str:
 
 def request_end(error: SpanledgerError, ended_ns: int) -> RequestEnd:
     """The end of a request that failed with this error."""
-    refusal = error.refusal if isinstance(error, BudgetExceededError) else None
+    refusal = error if isinstance(error, RefusedError) else None
     outcome: Outcome = "error" if refusal is None else "refused"
     return RequestEnd(
         outcome=outcome,
         error_type=error_type_of(error),
         http_status=http_status_of(error),
         ended_ns=ended_ns,
-        refused_by="" if refusal is None else refusal.budget,
+        refused_by="" if refusal is None else refusal.by,
         refused_scope="" if refusal is None else refusal.scope,
     )
 

@@ -20,9 +20,9 @@ from spanledger.budgets.model import HoldSizes
 from spanledger.clock import Clock
 from spanledger.config import GatewaySettings, nearest
 from spanledger.errors import (
-    BudgetExceededError,
     InvalidRequestError,
     ProviderError,
+    RefusedError,
     SpanledgerError,
 )
 from spanledger.ledger.model import AttemptEnd, RequestEnd, Reservation
@@ -292,7 +292,7 @@ class Passed:
         try:
             hold = await passing.ledger.reserve(reservation)
         except SpanledgerError as error:
-            if isinstance(error, BudgetExceededError):
+            if isinstance(error, RefusedError):
                 error.answer_with(passing.limits.budget_exceeded_status)
             end = request_end(error, clock.now_ns())
             await passing.booking.end_request(exchange.start, end)
@@ -301,8 +301,7 @@ class Passed:
             await passing.booking.undo(exchange, reservation)
             raise
         passing.health.states[deployment.id].begin(self._began, 0)
-        exchange.attempts, exchange.deployment = 1, deployment.id
-        exchange.remaining_nano = hold.remaining_nano
+        exchange.held(hold, deployment.id)
         if deployment.forwards_trace:
             trace = exchange.trace_headers(span_id)
             self._passage = replace(self._passage, trace_headers=trace)

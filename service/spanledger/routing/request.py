@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from spanledger.ledger.model import UNSAMPLED, RequestStart
+from spanledger.ledger.model import UNSAMPLED, Hold, RequestStart
+from spanledger.rates.meter import Standing
 from spanledger.routing.models import AllowedModels
 from spanledger.wires.base import WRITES_TEXT, Ask
 
@@ -34,6 +35,7 @@ class Exchange(msgspec.Struct):
         degraded: budgets near their limit that sent it to another route.
         changed: fields that the adapter of the last attempt changed or omitted.
         journaled: its last attempt is held in a journal, because the ledger is unavailable.
+        standing: what is left of the rates that apply to it; None if none does.
         provider_s: seconds that providers took for the attempts of a non-streamed answer.
     """
 
@@ -53,9 +55,20 @@ class Exchange(msgspec.Struct):
     cost_nano: int = 0
     remaining_nano: int | None = None
     journaled: bool = False
+    standing: Standing | None = None
     warned: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
     changed: list[str] = msgspec.field(default_factory=list)
+
+    def held(self, hold: Hold, deployment: str) -> None:
+        """An attempt at this deployment begins."""
+        self.attempts += 1
+        self.deployment = deployment
+        self.remaining_nano = hold.remaining_nano
+        self.journaled = hold.journaled
+        self.standing = hold.standing
+        if hold.warned:
+            self.warned = tuple(dict.fromkeys((*self.warned, *hold.warned)))
 
     @property
     def movable(self) -> bool:

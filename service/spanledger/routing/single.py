@@ -9,7 +9,7 @@ import asyncio
 
 from spanledger.budgets.model import HoldSizes
 from spanledger.clock import Clock
-from spanledger.errors import BudgetExceededError, ProviderError, SpanledgerError
+from spanledger.errors import ProviderError, RefusedError, SpanledgerError
 from spanledger.ledger.model import AttemptEnd, Hold, Kept, Later, RequestEnd, Reservation
 from spanledger.ledger.ports import Ledger
 from spanledger.providers.base import Deployment
@@ -71,7 +71,7 @@ class SingleAttempts:
         try:
             hold = await self._ledger.reserve(reservation)
         except SpanledgerError as error:
-            if isinstance(error, BudgetExceededError):
+            if isinstance(error, RefusedError):
                 error.answer_with(self._status)
             await self._booking.end_request(
                 exchange.start, request_end(error, self._clock.now_ns())
@@ -80,8 +80,7 @@ class SingleAttempts:
         except BaseException:
             await self._booking.undo(exchange, reservation)
             raise
-        exchange.attempts, exchange.deployment = 1, deployment.id
-        exchange.remaining_nano = hold.remaining_nano
+        exchange.held(hold, deployment.id)
         return hold
 
     async def failed(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from spanledger.errors import BudgetThrottledError
+from spanledger.errors import BudgetThrottledError, RateExceededError
 from spanledger.ledger.charges import charge_of
 from spanledger.ledger.model import UNKNOWN_ROUTE
 from spanledger.ledger.rows import AttemptRow, EndedRow, PointRow, RequestRow
@@ -276,6 +276,8 @@ class Aggregates:
         self._record(signals.REQUEST_DURATION, labels, duration, exemplar, now_ns)
         if row.attempts and not row.open:
             self._count_cost(row, now_ns)
+        if row.error_type == RateExceededError.error_type:
+            return  # each gateway counts what its rates refuse
         if row.outcome == "refused":
             decision = "throttle" if row.error_type == BudgetThrottledError.error_type else "deny"
             refusal = (decision, row.refused_scope, row.refused_by)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from operator import itemgetter
 from typing import Protocol
@@ -142,6 +142,7 @@ class Exposition:
         self.in_flight: Callable[[], int] | None = None
         self.waiting: Callable[[], int] | None = None
         self.ledger_away: Callable[[], str] = str
+        self.rate_refusals: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self.journal: Callable[[], JournalState] = lambda: JournalState(0, 0)
         self.overhead = Durations("spanledger_gateway_overhead_seconds")
         self._store = store
@@ -180,6 +181,11 @@ class Exposition:
         journal, name = self.journal(), "spanledger_journal_attempts_total"
         yield CounterMetricFamily(name, _BY_NAME[name].meaning, value=journal.attempts)
         yield _gauge("spanledger_journal_rows", {(): journal.waiting})
+        refusals, name = dict(self.rate_refusals()), "spanledger_rate_refusals_total"
+        refused = CounterMetricFamily(name, _BY_NAME[name].meaning, labels=_BY_NAME[name].labels)
+        for labels, count in refusals.items():
+            refused.add_metric(labels, count)
+        yield refused
         if self.in_flight is not None:
             yield _gauge("spanledger_requests_in_flight", {(): self.in_flight()})
         if self.waiting is not None:

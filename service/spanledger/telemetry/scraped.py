@@ -151,6 +151,13 @@ SCRAPED: tuple[Scraped, ...] = (
     ),
     Scraped("spanledger_journal_attempts_total", "counter", "Attempts held in this journal."),
     Scraped("spanledger_journal_rows", "gauge", "Rows in this journal that the ledger lacks."),
+    Scraped(
+        "spanledger_rate_refusals_total",
+        "counter",
+        "Requests that a rate refused. `measure`: `requests`, `tokens`, `nano` (dollars) or"
+        " `in_flight`.",
+        ("rate", "scope", "measure"),
+    ),
     Scraped("spanledger_requests_in_flight", "gauge", "Requests this process is serving."),
     Scraped("spanledger_requests_waiting", "gauge", "Of these, those that wait for others' holds."),
     Scraped("spanledger_build_info", "gauge", "Always 1.", ("version", "python")),

@@ -97,6 +97,8 @@ SPANS: tuple[Span, ...] = (
             "spanledger.budget.decision",
             "spanledger.budget.refused_by",
             "spanledger.budget.scope",
+            "spanledger.rate.refused_by",
+            "spanledger.rate.scope",
         ),
     ),
     Span(

@@ -16,6 +16,7 @@ import msgspec
 from opentelemetry.sdk.resources import Resource
 
 from spanledger import __version__
+from spanledger.errors import RateExceededError
 from spanledger.ledger.charges import charge_rule
 from spanledger.ledger.model import UNSAMPLED
 from spanledger.ledger.rows import AttemptRow, EndedRow, RequestRow
@@ -171,12 +172,14 @@ def shared_of_request(row: RequestRow) -> Attributes:
         "spanledger.outcome": row.outcome,
         "spanledger.attempts": row.attempts,
     }
+    by_rate = row.error_type == RateExceededError.error_type
+    who = "rate" if by_rate else "budget"
     optional = (
         ("http.response.status_code", row.http_status),
         ("error.type", row.error_type),
-        ("spanledger.budget.decision", row.decision),
-        ("spanledger.budget.refused_by", row.refused_by),
-        ("spanledger.budget.scope", row.refused_scope),
+        ("spanledger.budget.decision", "" if by_rate else row.decision),
+        (f"spanledger.{who}.refused_by", row.refused_by),
+        (f"spanledger.{who}.scope", row.refused_scope),
     )
     return _with(found, optional)
 

@@ -154,7 +154,7 @@ _ALL = (
         "string",
         "`error.type` of the previous attempt; on a first attempt, why the requested route could not"
         " be used: `cooldown`, `rate_limit_reached`, `unsupported_endpoint`, `budget_exceeded`,"
-        " `budget_degraded`, `budget_throttled`, `unpriced_model` or `unbounded_cost`.",
+        " `budget_degraded`, `budget_throttled`, `rate_limit_exceeded`, `unpriced_model` or `unbounded_cost`.",
     ),
     Attribute("spanledger.cost.usd", "double", "Cost of the attempt."),
     Attribute("spanledger.cost.nano_usd", "int", "The same, exact, in billionths of a US dollar."),
@@ -228,6 +228,8 @@ _ALL = (
         "string",
         "Names of the budgets that sent the request to another route.",
     ),
+    Attribute("spanledger.rate.refused_by", "string", "Name of the rate that refused."),
+    Attribute("spanledger.rate.scope", "string", "Scope of the rate that refused."),
     Attribute("spanledger.budget.scope", "string", "Scope of the budget that refused."),
     Attribute("spanledger.budget.refused_by", "string", "Name of the budget that refused."),
     Attribute(

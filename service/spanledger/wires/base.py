@@ -15,6 +15,7 @@ import msgspec
 from spanledger.errors import Category, ProviderError
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage
+from spanledger.rates.meter import Standing
 from spanledger.wires.fields import Fields, JsonValue
 from spanledger.wires.form import Form, Pieces, Upload
 
@@ -149,6 +150,10 @@ class Inbound(Protocol):
 
     def error(self, problem: Problem) -> bytes:
         """The body of an error answer."""
+        ...
+
+    def rate_headers(self, standing: Standing) -> list[tuple[bytes, bytes]]:
+        """What is left of rates, as the headers that its clients read."""
         ...
 
     def error_event(self, problem: Problem) -> bytes:

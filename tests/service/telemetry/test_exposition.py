@@ -292,6 +292,7 @@ async def test_every_metric_is_in_the_registry(book: Book, scraper: Scraper) -> 
     book.call(started_ns=scraper.now_ns)
     scraper.deployments = [Deployment("a", "smart", 0.0, (("rpm", 0.0),))]
     scraper.exposition.in_flight = lambda: 0
+    scraper.exposition.rate_refusals = lambda: {("r", "customer", "tokens"): 1}
     scraper.exposition.waiting = lambda: 0
     waiting_since(book, scraper.now_ns - 90 * SECOND)
 

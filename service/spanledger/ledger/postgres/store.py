@@ -27,6 +27,7 @@ from spanledger.ledger.postgres.migrate import (
 from spanledger.ledger.postgres.notices import PostgresNotices
 from spanledger.ledger.postgres.outbox import PostgresOutbox
 from spanledger.ledger.postgres.pruning import PostgresPruning
+from spanledger.ledger.postgres.rates import PostgresRates
 from spanledger.ledger.postgres.records import PostgresRecords
 from spanledger.ledger.postgres.reports import PostgresReports
 from spanledger.ledger.postgres.sql import PostgresSql
@@ -93,6 +94,15 @@ class PostgresStore:
         if access == "change":
             self.require()
         return PostgresRecords(PostgresSql(self._whole()))
+
+    def rates(self, access: Access) -> PostgresRates:
+        """See `Store`."""
+        if access == "read":
+            return PostgresRates(PostgresSql(self._read(STATEMENT_TIMEOUT_S, whole=True)))
+        if access == "change":
+            self.require()
+        self._whole().close()
+        return PostgresRates(PostgresSql(Session(self._address, settings=PLANNER)))
 
     def reports(self, *, incomplete: bool = False) -> PostgresReports:
         """See `Store`."""

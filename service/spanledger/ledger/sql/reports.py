@@ -296,7 +296,8 @@ FROM attempts WHERE started_ns >= :since AND fallback_from != ''
 ORDER BY started_ns DESC LIMIT :limit"""
 
 _REFUSALS = """
-SELECT started_ns, 'refused', customer, 'by budget ' || refused_by
+SELECT started_ns, 'refused', customer,
+    CASE error_type WHEN 'rate_limit_exceeded' THEN 'by rate ' ELSE 'by budget ' END || refused_by
 FROM requests WHERE started_ns >= :since AND outcome = 'refused'
 ORDER BY started_ns DESC LIMIT :limit"""
 

@@ -21,6 +21,7 @@ from spanledger.ledger.sqlite.migrate import check_version, migrate
 from spanledger.ledger.sqlite.notices import SqliteNotices
 from spanledger.ledger.sqlite.outbox import SqliteOutbox
 from spanledger.ledger.sqlite.pruning import SqlitePruning
+from spanledger.ledger.sqlite.rates import SqliteRates
 from spanledger.ledger.sqlite.records import SqliteRecords
 from spanledger.ledger.sqlite.reports import SqliteReports
 from spanledger.ledger.sqlite.sql import SqliteSql
@@ -61,6 +62,14 @@ class SqliteStore:
         if access == "change":
             self.require()
         return SqliteRecords(self._whole())
+
+    def rates(self, access: Access) -> SqliteRates:
+        """See `Store`."""
+        if access == "read":
+            return SqliteRates(self._read())
+        if access == "change":
+            self.require()
+        return SqliteRates(self._whole())
 
     def reports(self, *, incomplete: bool = False) -> SqliteReports:
         """See `Store`."""

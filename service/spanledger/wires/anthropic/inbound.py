@@ -12,6 +12,7 @@ import msgspec
 
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage
+from spanledger.rates.meter import Standing
 from spanledger.wires.anthropic.attributes import attributes_of
 from spanledger.wires.anthropic.errors import error_body, error_event
 from spanledger.wires.anthropic.estimate import estimate_input
@@ -29,6 +30,7 @@ from spanledger.wires.fields import (
     positive,
     route_of,
 )
+from spanledger.wires.rate_headers import anthropic_rate_headers
 
 ROOM_TO_ANSWER_TOKENS = 1_024
 """Output that is left for the answer after a budget for thinking."""
@@ -96,6 +98,10 @@ class Messages:
     def error(self, problem: Problem) -> bytes:
         """The body of an error answer."""
         return error_body(problem)
+
+    def rate_headers(self, standing: Standing) -> list[tuple[bytes, bytes]]:
+        """What is left of rates, as headers of an answer."""
+        return anthropic_rate_headers(standing)
 
     def error_event(self, problem: Problem) -> bytes:
         """The event that a broken stream ends with."""

@@ -12,6 +12,7 @@ import msgspec
 from spanledger.errors import InvalidRequestError
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.usage import Usage
+from spanledger.rates.meter import Standing
 from spanledger.wires.base import Ask, Content, Operation, Problem
 from spanledger.wires.fields import MAX_ROUTE_CHARS, Fields, decode, missing, wrong
 from spanledger.wires.gemini.attributes import attributes_of
@@ -20,6 +21,7 @@ from spanledger.wires.gemini.errors import error_body, error_event
 from spanledger.wires.gemini.estimate import estimate_contents
 from spanledger.wires.gemini.spelling import spelled
 from spanledger.wires.gemini.transcript import content_of
+from spanledger.wires.rate_headers import openai_rate_headers
 
 
 class GenerateContent:
@@ -81,6 +83,10 @@ class GenerateContent:
     def error(self, problem: Problem) -> bytes:
         """The body of an error answer."""
         return error_body(problem)
+
+    def rate_headers(self, standing: Standing) -> list[tuple[bytes, bytes]]:
+        """What is left of rates, as headers of an answer."""
+        return openai_rate_headers(standing)
 
     def error_event(self, problem: Problem) -> bytes:
         """The event that a broken stream ends with."""

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from spanledger.rates.meter import Standing
 from spanledger.wires.base import Content, Problem
 from spanledger.wires.openai.errors import error_body, error_event
 from spanledger.wires.openai.transcript import content_of
+from spanledger.wires.rate_headers import openai_rate_headers
 
 
 class OpenAIInbound:
@@ -27,6 +29,10 @@ class OpenAIInbound:
     def error(self, problem: Problem) -> bytes:
         """The body of an error answer."""
         return error_body(problem)
+
+    def rate_headers(self, standing: Standing) -> list[tuple[bytes, bytes]]:
+        """What is left of rates, as headers of an answer."""
+        return openai_rate_headers(standing)
 
     def error_event(self, problem: Problem) -> bytes:
         """The event that a broken stream ends with."""

@@ -1,0 +1,1 @@
+"""Rates on the request path: each process's share of them, leased from the ledger."""
