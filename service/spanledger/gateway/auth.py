@@ -18,6 +18,7 @@ from spanledger.errors import (
     AuthenticationError,
     ConfigError,
     InvalidRequestError,
+    LedgerUnavailableError,
     PermissionDeniedError,
 )
 from spanledger.ledger.model import KEY_PREFIX, Key
@@ -146,6 +147,10 @@ class Authenticator:
                     return self._keyed
             try:
                 self._keyed = await self._ledger.has_keys()
+            except LedgerUnavailableError:
+                if first or not self._ledger.journal_has_room:
+                    self._keyed_until = before
+                    raise
             except BaseException:
                 self._keyed_until = before
                 raise
@@ -167,12 +172,17 @@ class Authenticator:
         if cached is not None:
             if now < cached[1]:
                 return cached[0]
-            if self._ledger.journaling and now < cached[1] + KNOWN_FOR_S:
-                self._known[token] = (cached[0], now + CACHE_TTL_S)
-                return cached[0]
+            if self._ledger.journaling and (caller := self._used_lately(token, now)):
+                return caller
         if self._unknown.get(token, 0.0) > now:
             raise AuthenticationError("the key is unknown or was revoked")
-        found = await self._ledger.find_key(digest.hexdigest())
+        try:
+            found = await self._ledger.find_key(digest.hexdigest())
+        except LedgerUnavailableError:
+            # Reads can fail before a commit has: then it is this caller's hold that finds out.
+            if self._ledger.journal_has_room and (caller := self._used_lately(token, now)):
+                return caller
+            raise
         if found is None or found.revoked_ns is not None:
             self._known.pop(token, None)
             _make_room(self._unknown)
@@ -181,6 +191,14 @@ class Authenticator:
         caller = _caller(found)
         if cached is None:
             _make_room(self._known)
+        self._known[token] = (caller, now + CACHE_TTL_S)
+        return caller
+
+    def _used_lately(self, token: bytes, now: float) -> Caller | None:
+        """The caller of a key that was in use within the hour, which is then known a while longer."""
+        caller, until = self._known.get(token, (None, 0.0))
+        if caller is None or now >= until + KNOWN_FOR_S:
+            return None
         self._known[token] = (caller, now + CACHE_TTL_S)
         return caller
 

@@ -252,3 +252,33 @@ async def test_an_open_gateway_stays_open_while_attempts_are_journaled() -> None
     ledger.down = ledger.journaling = True
     time.now += 10
     assert (await auth.identify(here)).customer == "default"
+
+
+async def test_a_key_in_use_is_accepted_when_reads_fail_before_a_commit_has() -> None:
+    """Nobody's hold has found out yet that the ledger is away: it must get the chance, or all callers
+    get 503 although their budgets allow spending meanwhile."""
+    time, ledger = ManualTime(), ScriptedLedger()
+    ledger.add(KEY, "acme")
+    auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
+    await auth.identify(bearer(KEY))
+    ledger.down = ledger.journal_has_room = True
+    time.now += 10
+    assert (await auth.identify(bearer(KEY))).customer == "acme"
+    with pytest.raises(LedgerUnavailableError):
+        await auth.identify(bearer("slk_" + "c3" * 20))
+    ledger.down = False
+    ledger.keys.clear()
+    time.now += 10
+    with pytest.raises(AuthenticationError):
+        await auth.identify(bearer(KEY))
+
+
+async def test_an_open_gateway_stays_open_when_reads_fail_before_a_commit_has() -> None:
+    """The same where no key exists."""
+    time, ledger = ManualTime(), ScriptedLedger()
+    auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
+    here = {b"host": b"localhost"}
+    await auth.identify(here)
+    ledger.down = ledger.journal_has_room = True
+    time.now += 10
+    assert (await auth.identify(here)).customer == "default"
