@@ -311,7 +311,7 @@ class GroupLedger:
         since = self._writing_since
         if since is None or self._monotonic() - since < STALL_S:
             return ""
-        problem = f"the ledger's disk has not finished a write for {STALL_S:g} s"
+        problem = f"the ledger has not finished a write for {STALL_S:g} s"
         self._report(problem, f"{meanwhile(self.journal)} until it does")
         self._away = problem
         return problem

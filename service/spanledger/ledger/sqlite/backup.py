@@ -20,7 +20,7 @@ from spanledger.ledger.sqlite.reports import SqliteReports
 
 PAGES = 2_000
 """Pages copied between two reports of progress, 8 MB."""
-BESIDE = ("-journal", "-wal", "-shm")
+OWN_ENDINGS = ("-journal", "-wal", "-shm")
 """Endings of the files that SQLite keeps next to a database."""
 
 
@@ -33,11 +33,11 @@ def backup(source: sqlite3.Connection, destination: Path, progress: Progress) ->
     """
     if os.path.lexists(destination):
         raise _exists(destination)
-    if destination.name.endswith(BESIDE):
+    if destination.name.endswith(OWN_ENDINGS):
         raise UsageError(
             f"{str(destination)!r} is a name that SQLite gives to its own files next to a ledger, and it"
             " would read or delete the backup: choose a name that does not end in"
-            f" {', '.join(BESIDE[:-1])} or {BESIDE[-1]}"
+            f" {', '.join(OWN_ENDINGS[:-1])} or {OWN_ENDINGS[-1]}"
         )
     draft = destination.with_name(f".{destination.name}.{os.getpid()}.part")
     _create(draft)
@@ -49,7 +49,7 @@ def backup(source: sqlite3.Connection, destination: Path, progress: Progress) ->
     except (OSError, sqlite3.Error) as error:
         raise SpanledgerError(f"cannot write {str(destination)!r}: {error}") from error
     finally:
-        for suffix in ("", *BESIDE):
+        for suffix in ("", *OWN_ENDINGS):
             with suppress(FileNotFoundError):
                 draft.with_name(draft.name + suffix).unlink()
     return found
