@@ -15,7 +15,7 @@ LAYERS := $(foreach v,$(VENDOR),--layer vendor-$(v)) $(foreach l,$(LAYER),--laye
 # The stack for test-e2e: `native` starts one, `compose` uses the one that is running.
 TARGET ?= native
 
-.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e test-engine test-postgres test-clients prove prove-holds check fmt generate check-generated bench bench-dashboards screenshots pictures build dist clean
+.PHONY: help install demo up down logs toolchain stack test test-service test-stack test-e2e test-engine test-postgres test-clients prove prove-holds prove-spending check fmt generate check-generated bench bench-dashboards screenshots pictures build dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,7 +69,10 @@ prove: $(UV) ## Prove the ledger's promises by seeds; PROVE="kills --store sqlit
 	@$(RUN) python -m tests.prove $(PROVE)
 
 prove-holds: $(UV) ## Ask at random in every wire, and compare holds and ledger with the bill: REQUESTS=10000 SEED=1
-	@$(RUN) python -m tests.bounds.prove --requests $(or $(REQUESTS),10000) --seed $(or $(SEED),1)
+	@$(RUN) python -m tests.bounds.prove --requests $(or $(REQUESTS),10000) --seed $(or $(SEED),1) $(PROVE)
+
+prove-spending: $(UV) ## Let agents spend budgets to their end: how much was spent at the first refusal; PROVE="--limit 2 --seeds 5"
+	@$(RUN) python -m tests.bounds.spend $(PROVE)
 
 check: $(UV) ## Check format, lint, types, import directions and tidiness
 	@$(RUN) ruff check --quiet

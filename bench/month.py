@@ -184,7 +184,10 @@ class Month:
             for m in range(self.size.models):
                 labels, _, part = self._model(m)
                 price = 0.02 / (m + 1)
-                yield self._counter(signals.COST, f"{labels},{who}", share * part, pattern, price)
+                amounts = (signals.COST, 1.0), (signals.LIST_COST, 1.1), (signals.CHARGE, 1.2)
+                for amount, of_cost in amounts:
+                    of = (amount, f"{labels},{who}", share * part, pattern)
+                    yield self._counter(*of, price * of_cost)
                 if m < 3:
                     over = (signals.OVERRUN, f"{labels},{who}", share * part * 1e-3, pattern)
                     yield self._counter(*over, price=0.001)

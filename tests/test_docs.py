@@ -25,6 +25,8 @@ from spanledger import config
 from spanledger.budgets.accounts import Account, AccountKey, Balance, decide
 from spanledger.budgets.model import Budget
 from spanledger.cli import app
+from spanledger.config.notices import KINDS as NOTICE_KINDS
+from spanledger.config.notices import NoticeDestination
 from spanledger.errors import BudgetExceededError
 from spanledger.money import format_usd, parse_usd
 from spanledger.pricing.book import PriceBook
@@ -66,6 +68,19 @@ class Everything(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         return "set"
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """What must have a form of its own, has it."""
+        return FORMED.get(name, default)
+
+
+FORMED = {
+    "NOTICE_SECRET": f"whsec_{'A' * 32}",
+    "SLACK_WEBHOOK_URL": "https://hooks.example.com/x",
+    "SMTP_PASSWORD": "set",
+    "METERING_AUTHORIZATION": "set",
+}
+"""Variables of the pages that the section `notices` refers to."""
 
 
 class Shown(NamedTuple):
@@ -310,11 +325,12 @@ def settings(model: type[BaseModel], place: str) -> Iterator[tuple[str, list[str
     for name, field in model.model_fields.items():
         if field.exclude:
             continue
-        inner = [
-            kind
-            for kind in (field.annotation, *getattr(field.annotation, "__args__", ()))
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
+        parts = (field.annotation, *getattr(field.annotation, "__args__", ()))
+        inner = [kind for kind in parts if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        kinds = [kind for part in parts for kind in getattr(part, "__args__", ())]
+        if not inner and any(kind in NOTICE_KINDS.values() for kind in kinds):
+            yield from of_kinds(f"{place}.{name}")
+            continue
         if not inner:
             plain.append(field.alias or name)
             continue
@@ -323,6 +339,14 @@ def settings(model: type[BaseModel], place: str) -> Iterator[tuple[str, list[str
         keys = list(settings(inner[0], f"{here}[]" if is_list else here))
         yield from ((p.removesuffix("[]"), k) for p, k in keys)
     yield place, plain
+
+
+def of_kinds(here: str) -> Iterator[tuple[str, list[str]]]:
+    """A list whose entries are of several kinds: what all have, and what each has in addition."""
+    common = set(NoticeDestination.model_fields)
+    yield here, list(common)
+    for kind, model in NOTICE_KINDS.items():
+        yield f"{here}[]: {kind}", list(set(model.model_fields) - common)
 
 
 def test_every_variable_is_documented() -> None:

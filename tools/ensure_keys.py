@@ -13,7 +13,7 @@ from pathlib import Path
 
 from spanledger.errors import SpanledgerError
 from spanledger.ledger import open_store
-from spanledger.ledger.records import key_digest
+from spanledger.ledger.keys import key_digest
 
 
 def written_keys(file: Path) -> dict[str, str]:
@@ -31,7 +31,11 @@ def ensure(customers: list[str], file: Path, ledger_url: str) -> list[str]:
     with open_store(ledger_url).records("create") as records:
         for customer in customers:
             found = records.find_key(key_digest(before.get(customer, "")))
-            if found is not None and found.revoked_ns is None and found.customer == customer:
+            if (
+                found is not None
+                and found.key.revoked_ns is None
+                and found.key.customer == customer
+            ):
                 keys[customer] = before[customer]
             else:
                 keys[customer], _ = records.create_key(customer, "", [], time.time_ns())

@@ -19,6 +19,13 @@ from spanledger import config
 from spanledger.budgets.scopes import SCOPE_NAMES
 from spanledger.config import litellm_keys
 from spanledger.config.budgets import OnLedgerDown
+from spanledger.config.notices import (
+    MAX_DESTINATIONS,
+    MailDestination,
+    NoticeDestination,
+    SlackDestination,
+    WebhookDestination,
+)
 from spanledger.config.pricing import ChargeEntry, ContractEntry
 from spanledger.money import format_usd, parse_price, parse_usd
 from spanledger.providers.hosts import CLIENT_VARIABLES, HOSTS
@@ -32,6 +39,8 @@ class Section(NamedTuple):
     title: str
     model: type[BaseModel]
     prose: str
+    beyond: type[BaseModel] | None = None
+    """A model with a table of its own, whose keys this one has as well."""
 
 
 SECTIONS = (
@@ -89,6 +98,30 @@ SECTIONS = (
         "A list. What customers are charged, next to what it costs.",
     ),
     Section(
+        "notices.destinations",
+        NoticeDestination,
+        f"A list of up to {MAX_DESTINATIONS}: who is told when a budget has reached a step. "
+        "[Notices](notices.md) explains what they get. Any text can be `os.environ/NAME`.",
+    ),
+    Section(
+        "notices.destinations[]: webhook",
+        WebhookDestination,
+        "What it has in addition.",
+        NoticeDestination,
+    ),
+    Section(
+        "notices.destinations[]: slack",
+        SlackDestination,
+        "What it has in addition.",
+        NoticeDestination,
+    ),
+    Section(
+        "notices.destinations[]: mail",
+        MailDestination,
+        "What it has in addition.",
+        NoticeDestination,
+    ),
+    Section(
         "budgets[].on_ledger_down",
         OnLedgerDown,
         "Without it, requests get 503 while the ledger is unavailable. [Budgets]"
@@ -114,7 +147,7 @@ A LiteLLM proxy file works as it is. Its keys keep their names and meaning, and 
 effect here are listed at startup. A key that decides where a request, an API key or money goes is
 never ignored: if it is not supported, the file is refused.
 
-The sections `gateway`, `ledger`, `telemetry`, `budgets` and `pricing` are spanledger's own. An unknown key in
+The sections `gateway`, `ledger`, `telemetry`, `budgets`, `pricing` and `notices` are spanledger's own. An unknown key in
 them is an error that suggests the closest valid one. A small file:
 
 ```yaml
@@ -275,7 +308,9 @@ def table(section: Section) -> str:
     rows = [
         f"| `{field.alias or name}` | {shown_type(field)} | {shown_default(field)} | {sentence(field)} |"
         for name, field in section.model.model_fields.items()
-        if model_of(field.annotation) is None and not field.exclude
+        if model_of(field.annotation) is None
+        and not field.exclude
+        and not (section.beyond and name in section.beyond.model_fields)
     ]
     return "\n".join(
         [

@@ -284,7 +284,8 @@ def cap_table() -> str:
         f"\nEvery {EVERY_S // 60} minutes, Prometheus' rules copy the metrics that dashboards show over days and\n"
         f"weeks (`prometheus/rules/long.yml`): at most {copies:,} more series. A scrape of a gateway has up\n"
         f"to {MAX_BUDGETS:,} series of each `spanledger_budget_*`, one of each `spanledger_deployment_*` for each\n"
-        f"deployment (and limit), and {others} others of ours.\n\n"
+        "deployment (and limit), one of each `spanledger_notices_*` for each destination of\n"
+        f"[notices](notices.md), and {others} others of ours.\n\n"
         "A test with a real Prometheus verifies these maxima with ten thousand customers using fifty models of\n"
         "three providers (`tests/stack/test_scale.py`). For Prometheus' memory with that many, see\n"
         "[performance](performance.md#series-and-memory-of-prometheus).\n"
@@ -292,7 +293,7 @@ def cap_table() -> str:
     return "\n".join([head + "\n".join(rows), f"| all | | {total:,} |", after])
 
 
-_OF_MANY = ("budget", "deployment")
+_OF_MANY = ("budget", "deployment", "destination")
 """First labels of the metrics that have many series in `/metrics`."""
 
 

@@ -333,13 +333,23 @@ UNSURE = Row(
             Links(down=(CUSTOMER,), runbooks=("BudgetOverrun",)),
             Look(width=6, height=8, steps=ANY_IS_ODD, no_value="none"),
         ),
+        bars(
+            "Used of what was held",
+            "In the selected range, of all customers. The rest was given back. The smaller the share, the"
+            " more of a budget is out of reach while requests are in flight; `spanledger budget holds` says"
+            " how it is distributed.",
+            "percentunit",
+            [Prom(q.USED_OF_HOLDS, "{{gen_ai_request_model}}", instant=True)],
+            Links(down=(PROVIDERS,), runbooks=("BudgetOverrun",)),
+            Look(width=6, height=8, decimals=0, no_value="none"),
+        ),
         spans(
             "Estimated",
             "Attempts whose provider reported no usage, such as interrupted streams. We counted the usage"
             " ourselves, on the high side.",
             Traces(q.ESTIMATED),
             Links(down=(PROVIDERS,), runbooks=("BudgetOverrun",)),
-            Look(width=12, height=8, sort_by="Cost"),
+            Look(width=6, height=8, sort_by="Cost"),
         ),
     ],
 )

@@ -261,6 +261,7 @@ TOKENS_BY_TYPE = increase(
 MEAN_REQUEST_COST = mean(REQUEST_COST, where=_CUSTOMERS)
 REQUEST_COST_BUCKETS = buckets(REQUEST_COST, _CUSTOMERS)
 OVERRUN_BY_MODEL = increase(OVERRUN, MODEL, CHOSEN) + " > 0"
+USED_OF_HOLDS = f"{increase(COST, MODEL, f'{_MODELS},{_AT}')} / ({increase(prometheus_name(signals.HELD), MODEL, f'{_MODELS},{_AT}')} > 0)"
 _UNPRICED = increase(UNPRICED, f"{MODEL}, error_type", f"{_MODELS},{_AT}") + " > 0"
 UNPRICED_BY_MODEL = f'label_join({_UNPRICED}, "what", " ", "{MODEL}", "error_type")'
 
@@ -282,7 +283,7 @@ def charged_in_range(by: str) -> str:
 
 def margin_in_range(by: str) -> str:
     """Charge minus cost in the selected range, where anything is charged."""
-    return f"{charged_in_range(by)} - on ({by}) {increase(COST, by, CHOSEN)}"
+    return f"({charged_in_range(by)}) - on ({by}) {increase(COST, by, CHOSEN)}"
 
 
 SAVED_BY_PROVIDER = f"({increase(LIST_COST, PROVIDER, CHOSEN)} > 0) - on ({PROVIDER}) {increase(COST, PROVIDER, CHOSEN)}"

@@ -14,7 +14,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +135,7 @@ async def open_gateway(
                 exposition.overhead.observe,
             )
             exposition.in_flight = lambda: app.state.edge.in_flight
+            exposition.waiting = lambda: router.room.waiting
             exposition.ledger_away = lambda: ledger.away
             if ledger.journal is not None:
                 exposition.journal = ledger.journal.figures
@@ -202,7 +203,7 @@ def run_gateway(
         log.warning("%s", warning)
     import uvloop
 
-    shipper = _shipper_command(config, config_file) if ship and config.telemetry.enabled else None
+    shipper = _shipper_command(config, config_file) if ship else None
     uvloop.run(_serve(config, config_file, shipper, on_ready))
 
 
@@ -255,7 +256,10 @@ async def _serve(
                 "SPANLEDGER_LEDGER_DIRECT_URL": config.ledger.direct_url,
             }
             shipper = asyncio.create_task(
-                _keep_shipping(shipper_command, shipper_environment(environment))
+                _keep_shipping(
+                    shipper_command,
+                    shipper_environment(environment, config.notices.variables),
+                )
             )
         try:
             await server.serve()
@@ -280,8 +284,8 @@ async def _keep_shipping(command: list[str], environment: Mapping[str, str]) -> 
             raise
         if status == SETTINGS_AT_FAULT:
             log.error(
-                "telemetry is not sent: the shipper cannot run with its settings, as it says above. Change"
-                " them and restart the gateway, or start it with --no-ship and run `spanledger ship`"
+                "telemetry and notices are not sent: the shipper cannot run with its settings, as it says"
+                " above. Change them and restart the gateway, or start it with --no-ship and run `spanledger ship`"
             )
             return
         if time.monotonic() - started > SHIPPER_RESTART_S[1]:
@@ -291,18 +295,29 @@ async def _keep_shipping(command: list[str], environment: Mapping[str, str]) -> 
         pause = min(2 * pause, SHIPPER_RESTART_S[1])
 
 
-def shipper_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def shipper_environment(environ: Mapping[str, str], also: Collection[str] = ()) -> dict[str, str]:
     """The part of our environment that the shipper gets. It only talks to a collector, so it must
-    not see the providers' keys: variables not known to be needed are left out."""
+    not see the providers' keys: variables not known to be needed are left out.
+
+    Args:
+        also: the names of variables that the section `notices` refers to.
+    """
     return {
         name: value
         for name, value in environ.items()
-        if name in SHIPPER_VARIABLES or name.upper().startswith(SHIPPER_PREFIXES)
+        if name in SHIPPER_VARIABLES or name in also or name.upper().startswith(SHIPPER_PREFIXES)
     }
 
 
-def _shipper_command(config: Config, config_file: Path | None) -> list[str]:
-    command = [sys.executable, "-m", "spanledger", "ship"]
+def _shipper_command(config: Config, config_file: Path | None) -> list[str] | None:
+    """What sends telemetry and notices, as far as they are wanted."""
+    if config.telemetry.enabled:
+        what = ["ship"]
+    elif config.notices.destinations:
+        what = ["notices", "run"]
+    else:
+        return None
+    command = [sys.executable, "-m", "spanledger", *what]
     command += ["--parent-pid", str(os.getpid())]
     gateway = config.gateway
     command += ["--log-level", gateway.log_level, "--log-format", gateway.log_format]

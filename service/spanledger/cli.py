@@ -19,6 +19,7 @@ from spanledger.commands import (
     gateway,
     keys,
     ledger,
+    notices,
     prices,
     ship,
     sim,
@@ -67,6 +68,7 @@ app.add_typer(prices.app, name="prices")
 app.add_typer(keys.app, name="keys")
 app.add_typer(budget.app, name="budget")
 app.command("apply")(budget.apply)
+app.add_typer(notices.app, name="notices")
 app.command("top")(top.top)
 app.command("spend")(spend.spend)
 app.command("requests")(spend.requests)

@@ -64,7 +64,7 @@ class InvalidRequestError(SpanledgerError):
 
 
 class AuthenticationError(SpanledgerError):
-    """A missing, unknown or revoked key."""
+    """A missing, unknown, revoked or expired key."""
 
     error_type = "authentication_failed"
     http_status = 401
@@ -72,7 +72,7 @@ class AuthenticationError(SpanledgerError):
 
 
 class PermissionDeniedError(SpanledgerError):
-    """The key is valid but is not allowed to use this route."""
+    """The key is valid but is not allowed to use this route or model."""
 
     error_type = "permission_denied"
     http_status = 403
@@ -108,6 +108,8 @@ class Refusal:
     renewal: Renewal = "renews"
     grace_nano: int = 0
     """What the budget allows beyond its limit."""
+    strict: bool = False
+    """A strict budget applies, this or another: only a bound can be held."""
 
     @property
     def renews_at(self) -> str | None:

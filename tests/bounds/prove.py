@@ -1,6 +1,6 @@
 """Asks a gateway at random, and says whether every hold covered its bill.
 
-python -m tests.bounds.prove --requests 10000 --seed 1 [--wire chat …] [--show]
+python -m tests.bounds.prove --requests 10000 --seed 1 [--wire chat …] [--strict] [--show]
 """
 
 from __future__ import annotations
@@ -22,11 +22,17 @@ def main() -> int:
     asked.add_argument("--requests", type=int, default=10_000, help="of each wire")
     asked.add_argument("--seed", type=int, default=1)
     asked.add_argument("--wire", action="append", choices=list(WIRES), default=None)
+    asked.add_argument(
+        "--strict", action="store_true", help="every request is under a strict budget"
+    )
     asked.add_argument("--show", action="store_true", help="also what was refused, and why")
     options = asked.parse_args()
     failed = False
     for name in options.wire or WIRES:
-        with tempfile.TemporaryDirectory() as folder, running_trial(Path(folder)) as trial:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            running_trial(Path(folder), strict=options.strict) as trial,
+        ):
             result = trial.run(name, options.requests, options.seed)
             print(result.text(), flush=True)
             if options.show:
@@ -38,7 +44,8 @@ def main() -> int:
 
 def _report(trial: Trial, result: Result) -> bool:
     """Print what is wrong; whether anything is."""
-    found = result.under + result.differences + result.overruns + trial.problems()
+    found = result.under + result.differences + result.overruns + result.beyond
+    found += trial.problems()
     for said in found[:SHOWN]:
         body = trial.body_of(said).decode(errors="replace")
         print(f"  {said}\n    {body[:BODY_CHARACTERS]}")

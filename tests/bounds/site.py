@@ -33,6 +33,8 @@ AT_ONCE = 12
 TIGHT = 60
 """Customers with little money, whose answers are capped by what is left of it."""
 TIGHT_SHARE = 0.3
+ALL_STRICT_SCALE = 60
+"""Where all requests are theirs, they have twenty times as much."""
 PAINTED = (forms.ImageEdits.path, forms.ImageVariations.path)
 PATIENCE_S = 60.0
 FORMS = ("transcriptions", "translations", "edits", "variations")
@@ -131,6 +133,8 @@ class Result:
         refusals: the messages of those that nobody served, and how often each came.
         under: attempts that cost more than was held.
         differences: attempts whose cost is not what the provider bills, and not an estimate either.
+        beyond: budgets of which the providers bill more than the limit.
+        strict: requests under a strict budget.
         estimated: how many were charged an estimate.
         nearest: the largest share of a hold that an attempt used, by what the provider counts.
     """
@@ -142,6 +146,8 @@ class Result:
     under: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     overruns: list[str] = field(default_factory=list)
+    beyond: list[str] = field(default_factory=list)
+    strict: int = 0
     nearest: float = 0.0
     estimated: int = 0
     took_s: float = 0.0
@@ -157,7 +163,8 @@ class Result:
         return (
             f"{self.wire:12} {sum(self.replies.values()):7,} requests ({replies});"
             f" {self.billed:,} billed; {len(self.under)} under-held,"
-            f" {len(self.differences)} differ, {self.estimated:,} estimated, {len(self.overruns)} budgets overrun;"
+            f" {len(self.differences)} differ, {self.estimated:,} estimated, {len(self.overruns)} budgets overrun,"
+            f" {len(self.beyond)} billed beyond their limit ({self.strict:,} requests strict);"
             f" at most {self.nearest:.1%} of a hold used; {self.took_s:.0f} s"
         )
 
@@ -166,9 +173,18 @@ class Trial:
     """A running gateway that is asked at random."""
 
     def __init__(
-        self, url: str, ledger: Path, keys: dict[str, str], shares: dict[str, int]
+        self,
+        url: str,
+        ledger: Path,
+        keys: dict[str, str],
+        shares: dict[str, int],
+        budgets: dict[str, Budget],
+        tight_share: float,
     ) -> None:
         self.url, self.ledger, self.keys, self.shares = url, ledger, keys, shares
+        self.budgets, self.tight_share = budgets, tight_share
+        self.customers: dict[str, str] = {}
+        """Of each request."""
         self.entries: list[tuple[str, Entry]] = []
         self.bodies: dict[str, bytes] = {}
 
@@ -209,7 +225,8 @@ class Trial:
         kept: list[tuple[str, str, str]],
     ) -> None:
         body = wire.body()
-        customer = f"tight-{texts.dice.randrange(TIGHT)}" if texts.chance(TIGHT_SHARE) else "rich"
+        tight = texts.chance(self.tight_share)
+        customer = f"tight-{texts.dice.randrange(TIGHT)}" if tight else "rich"
         if "model" in body:
             body["model"] += "@dense" if texts.chance(0.5) else ""
         if kept and wire.path == "/v1/responses" and texts.chance(0.1):
@@ -224,7 +241,8 @@ class Trial:
         async with web.post(self.url + path, data=io.BytesIO(data), headers=headers) as reply:
             answer = await reply.read()
             request_id = reply.headers["x-request-id"]
-        self.bodies[request_id] = data
+        self.bodies[request_id], self.customers[request_id] = data, customer
+        result.strict += self.budgets[customer].strict
         if reply.status == 200:
             result.replies["200"] += 1
             if body.get("background") is True:
@@ -276,6 +294,7 @@ class Trial:
             ]
         billed = {(sim, entry.request_id): entry for sim, entry in self.entries if entry.billed}
         result.billed = len(billed)
+        sums: Counter[str] = Counter()
         for request_id, cost, hold, estimated, detail, deployment in rows:
             if request_id not in self.bodies:
                 continue
@@ -295,6 +314,7 @@ class Trial:
             said = f"{request_id} at {deployment}: cost {cost}, hold {hold}, bill {bill}"
             if entry is not None:
                 said += f", {entry.usage}, {entry.service}"
+            sums[self.customers[request_id]] += bill
             if bill > hold:
                 result.under.append(said)
             result.estimated += bool(estimated)
@@ -305,6 +325,11 @@ class Trial:
                 result.differences.append(f"{said}, an estimate")
             if hold and cost:
                 result.nearest = max(result.nearest, cost / hold)
+        result.beyond = [
+            f"{customer}: billed {bill} of {self.budgets[customer].limit_nano}"
+            for customer, bill in sums.items()
+            if bill > self.budgets[customer].limit_nano
+        ]
         result.differences += [f"no attempt has {entry}" for entry in billed.values()]
 
     def _is(self, listed: int, sim: str, cost: int) -> bool:
@@ -349,24 +374,29 @@ def _contract(suffix: str, share: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_trial(folder: Path, shares: dict[str, int] | None = None) -> Iterator[Trial]:
-    """Simulators and gateway, until the block ends. `shares` has what contracts bill of the list price
-    at the simulators, in millionths."""
+def running_trial(
+    folder: Path, shares: dict[str, int] | None = None, *, strict: bool = False
+) -> Iterator[Trial]:
+    """Simulators and gateway, until the block ends.
+
+    Args:
+        shares: what contracts bill of the list price at the simulators, in millionths.
+        strict: every request is under a tight and strict budget; else one in seven.
+    """
     ledger = folder / "ledger.db"
     names = ["rich", *(f"tight-{number}" for number in range(TIGHT))]
     records = store_at(ledger).records("create")
     keys = {name: records.create_key(name, "", [], 1)[0] for name in names}
     limits = {name: 10 ** (5 + 5 * index // TIGHT) for index, name in enumerate(names[1:])}
-    records.set_budgets(
-        [
-            Budget("rich", "customer", "rich", 10**15, "month"),
-            *(
-                Budget(name, "customer", name, limit * 3, "month", strict=index % 2 == 0)
-                for index, (name, limit) in enumerate(limits.items())
-            ),
-        ],
-        1,
-    )
+    scale = ALL_STRICT_SCALE if strict else 3
+    budgets = [
+        Budget("rich", "customer", "rich", 10**15, "month"),
+        *(
+            Budget(name, "customer", name, limit * scale, "month", strict=strict or index % 2 == 0)
+            for index, (name, limit) in enumerate(limits.items())
+        ),
+    ]
+    records.set_budgets(budgets, 1)
     records.close()
     with sim_in_thread() as usual, sim_in_thread() as dense:
         dense.state.counting = DENSEST
@@ -374,7 +404,9 @@ def running_trial(folder: Path, shares: dict[str, int] | None = None) -> Iterato
         contracts = tuple(_contract(suffix, share) for suffix, share in (shares or {}).items())
         config = configuration({suffix: sim.url for suffix, sim in sims.items()}, ledger, contracts)
         with Running(config) as url:
-            trial = Trial(url, ledger, keys, shares or {})
+            named = {budget.name: budget for budget in budgets}
+            tight_share = 1.0 if strict else TIGHT_SHARE
+            trial = Trial(url, ledger, keys, shares or {}, named, tight_share)
             for suffix, sim in sims.items():
                 sim.state.bill.on_entry = lambda entry, s=suffix: trial.entries.append((s, entry))
                 sim.state.board.add({"fault": "tokens:700", "share": 0.3})

@@ -25,6 +25,7 @@ def test_what_is_held_is_a_bound(wire: str, tmp_path: Path) -> None:
         assert result.under == []
         assert result.differences == []
         assert result.overruns == []
+        assert result.beyond == []
         assert trial.problems() == []
     assert result.served > REQUESTS * 0.6, result.text()
     assert result.nearest > 0.5 or wire in FREE, result.text()

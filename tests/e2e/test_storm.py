@@ -19,8 +19,9 @@ CALLERS = 200
     "capped", [pytest.param(True, id="own cap"), pytest.param(False, id="no cap")]
 )
 def test_nearly_empty_budget_over_four_gateways(site: Site, capped: bool) -> None:
-    """200 concurrent requests never exceed the limit, and none is refused while its hold fits."""
-    site.configure(telemetry={"enabled": False})
+    """200 concurrent requests that do not wait never exceed the limit, and none is refused while its hold
+    fits."""
+    site.configure(telemetry={"enabled": False}, gateway={"wait_for_holds_s": 0})
     key = site.key("acme")
     site.command("budget", "set", "b", "--customer", "acme", "--limit", "0.01")
     body = {"max_tokens": 100} if capped else {}

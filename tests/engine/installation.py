@@ -167,8 +167,12 @@ class Installation:
         inside("kill", "-KILL", str(pid))
 
     def close(self) -> None:
-        """Remove containers, networks and volumes."""
+        """Remove containers, networks and volumes, also those of layers that `.env` does not name yet."""
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "3")
+        ours = json.loads(self.compose("config", "--format", "json").well())["name"]
+        which = f"label=com.docker.compose.project={ours}"
+        for volume in self.run("docker", "volume", "ls", "-q", "--filter", which).well().split():
+            self.run("docker", "volume", "rm", "--force", volume).well()
         self.http.close()
 
 

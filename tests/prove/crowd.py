@@ -55,6 +55,9 @@ class Crowd(Scenario):
     def run(self, seed: int, folder: Path) -> Counts:
         """See `Scenario`."""
         site = self._sites.site
+        site.waits = (
+            False  # the provider answers nobody until each caller is refused or has arrived
+        )
         site.begin(new_store(self.kind, folder), folder, (), seed)
         return asyncio.run(_crowd(site, random.Random(f"crowd {seed}")))
 

@@ -135,6 +135,8 @@ class Site:
         self.endpoint = sink.endpoint
         self.fixed_port = 0
         """Of a provider with one fixed answer, for the route `bench`; 0 if there is none."""
+        self.waits = True
+        """Whether requests wait for what others hold."""
         self._number = 0
 
     def begin(self, store: Store, folder: Path, budgets: Sequence[Budget], seed: int) -> None:
@@ -179,6 +181,7 @@ class Site:
                 "num_retries": 0,
                 "allowed_fails": 10**6,
             },
+            "gateway": {} if self.waits else {"wait_for_holds_s": 0},
             "ledger": {"url": self.ledger_url or self.store.url, "lease_s": LEASE_S},
             "telemetry": {"endpoint": self.endpoint, "export_interval_s": 0.5},
         }

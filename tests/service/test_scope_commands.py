@@ -113,6 +113,10 @@ def test_explain_takes_what_a_key_has(commands: Commands) -> None:
         "project": "apollo",
         "tag": ["b", "a", "c"],
     }
+    usual = commands.json("keys", "create", "--customer", "acme", "--default-user", "ada")["id"]
+    for more, user in (((), "ada"), (("--user", "eve"), "eve")):
+        found = commands.json("budget", "explain", "--key", usual, *more)
+        assert found["request"]["user"] == user
     problem = commands.run("budget", "explain", "--key", key["id"], "--user", "eve", code=2)
     assert "has user 'ada'" in problem
     assert "there is no key" in commands.run("budget", "explain", "--key", "key_x", code=2)

@@ -17,7 +17,7 @@ from types import ModuleType
 
 import pytest
 
-from spanledger.ledger.records import key_digest
+from spanledger.ledger.keys import key_digest
 from tests.support.ledgers import store_at
 from tests.support.processes import running
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
@@ -156,10 +156,14 @@ def decide(accounts: Sequence[Account], sizes: HoldSizes) -> Grant:
     3. all the room, if a strict budget blocks and the room is at least `least`;
     4. refuse.
 
+    A strict budget accepts only bounds, so nothing that was learnt.
+
     Raises:
         BudgetExceededError: names the account with the least room.
     """
     left = room(accounts)
+    if sizes.learnt and _strict(accounts):
+        raise _refusal(accounts, sizes)
     if left is None or (
         sizes.full <= left
         and (sizes.capped or sizes.full == sizes.usual or sizes.full * ROOMY <= left)
@@ -186,9 +190,9 @@ def _strict(accounts: Sequence[Account]) -> bool:
 
 def _refusal(accounts: Sequence[Account], sizes: HoldSizes) -> BudgetExceededError:
     tightest = min(blocking(accounts), key=lambda a: a.room_nano)
-    return BudgetExceededError(
-        refusal_of(tightest, sizes.least if _strict(accounts) else sizes.usual)
-    )
+    strict = _strict(accounts)
+    refusal = refusal_of(tightest, sizes.least if strict else sizes.usual)
+    return BudgetExceededError(replace(refusal, strict=True) if strict else refusal)
 
 
 def refusal_of(account: Account, needed_nano: int) -> Refusal:

@@ -195,11 +195,13 @@ class HoldSizes(msgspec.Struct, frozen=True):
     `full` is the upper bound of its cost (at the caller's cap, or the model's maximum output).
     `usual` is based on the route's history, or equals `full` if the caller chose its cap. `least` is
     the smallest useful hold, used only on blocking `strict` budgets. `capped` says that `full` is at
-    a cap that the caller had to send, and is held wherever it fits. See docs/budgets.md for the
-    ladder.
+    a cap that the caller had to send, and is held wherever it fits. `learnt` says that the input is
+    what such texts had before, not a bound, which a strict budget does not accept. See
+    docs/budgets.md for the ladder.
     """
 
     full: int
     usual: int
     least: int
     capped: bool = False
+    learnt: bool = False

@@ -29,6 +29,7 @@ from spanledger.budgets.scopes import subjects_by_scope
 from spanledger.commands import budget_options as options
 from spanledger.commands.budget_edits import OPTION_LABELS, when_of, with_options
 from spanledger.commands.budget_explain import explain_
+from spanledger.commands.budget_holds import holds_
 from spanledger.commands.budget_raise import raise_
 from spanledger.commands.budget_table import print_states, state_as_dict
 from spanledger.commands.common import (
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Budgets: limits per customer, key, team, …")
 app.command("explain")(explain_)
+app.command("holds")(holds_)
 
 
 @app.command("set")

@@ -31,7 +31,7 @@ from spanledger.errors import UsageError
 from spanledger.money import format_usd
 
 if TYPE_CHECKING:
-    from spanledger.ledger.model import Key
+    from spanledger.ledger.keys import Key
     from spanledger.ledger.ports import Store
 
 MAX_OTHERS = 20
@@ -152,7 +152,9 @@ def _with_key(
         if name in ("customer", "team") and not value and name in given:
             raise UsageError(f"--{name} {given[name]}: the key {key.id} has no {name}")
     tags = (*key.tags, *given.get("tag", ()))
+    usual = {"user": key.default_user} if key.default_user else {}
     return {
+        **usual,
         **given,
         **{name: value for name, value in has.items() if value},
         "tag": tuple(dict.fromkeys(tags)),

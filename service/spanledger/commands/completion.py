@@ -14,7 +14,7 @@ import typer
 from spanledger.commands.common import DEFAULT_LEDGER, store_of
 
 if TYPE_CHECKING:
-    from spanledger.ledger.model import Key
+    from spanledger.ledger.keys import Key
     from spanledger.ledger.records import Records
 
 MAX_NAMES = 200
@@ -49,5 +49,15 @@ def of_keys(names: Callable[[Key], Iterable[str]]) -> Complete:
 budget_names = _names(lambda records: (budget.name for budget in records.budgets()))
 known_budgets = _names(lambda records: (change.budget.name for change in records.history()))
 valid_keys = _names(lambda records: (key.id for key in _keys(records) if key.revoked_ns is None))
+key_names = _names(
+    lambda records: (
+        text
+        for key in _keys(records)
+        if key.revoked_ns is None
+        for text in (key.id, key.name)
+        if text
+    )
+)
+"""Ids and names of valid keys."""
 customers = _names(lambda records: records.customers())
 teams = _names(lambda records: (key.team for key in _keys(records) if key.team))

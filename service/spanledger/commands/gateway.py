@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -13,6 +15,7 @@ import typer
 from spanledger.commands.common import reporting_errors
 from spanledger.config import DEFAULT_CONFIG, matches, nearest
 from spanledger.config.budgets import subjects_of
+from spanledger.errors import SpanledgerError
 
 if TYPE_CHECKING:
     from spanledger.config import Config
@@ -82,7 +85,7 @@ def gateway(
         }
         settings = with_overrides(read, given, ledger)
         set_up(settings.gateway.log_level, settings.gateway.log_format, "gateway")
-        for warning in _warnings(settings, plan, PriceBook.load()):
+        for warning in [*_warnings(settings, plan, PriceBook.load()), *_of_keys(settings, plan)]:
             log.warning(warning)
         for line in WayOut.from_environ(os.environ).describe():
             log.info(line)
@@ -150,6 +153,20 @@ def _warnings(config: Config, plan: Plan, book: PriceBook) -> list[str]:
     ]
 
 
+def _of_keys(config: Config, plan: Plan) -> list[str]:
+    """A warning for each key that may use routes or models which do not exist."""
+    from spanledger.commands.key_checks import unmatched_keys
+    from spanledger.ledger import open_store
+
+    # Whatever is wrong with the ledger, the gateway says next.
+    with suppress(SpanledgerError):
+        store = open_store(config.ledger.url)
+        if store.exists():
+            with store.records("read") as records:
+                return unmatched_keys(config, plan, records.keys(), time.time_ns())
+    return []
+
+
 def nothing_served(plan: Plan) -> str | None:
     """Why no request can be served; None if any can."""
     if plan.deployments:
@@ -198,7 +215,7 @@ def unmatched_budgets(config: Config, plan: Plan) -> list[str]:
                 + nearest(route, list(plan.routes))
             )
         model = subjects.get("model")
-        if model in (None, "*") or model in has or any(_may_be(model, name) for name in given):
+        if model in (None, "*") or model in has or any(may_be(model, name) for name in given):
             continue
         lines.append(
             f"budget {budget.name!r}: no deployment has the model {model!r}; a budget's `model` is"
@@ -220,7 +237,7 @@ def unmatched_pricing(config: Config, plan: Plan) -> list[str]:
                 near = nearest(deployment, ids)
                 lines.append(f"pricing: {kind} {rule.name!r}: no deployment {deployment!r}{near}")
             known = any(matches(model, name) is not None for name in models)
-            if not (known or any(_may_be(model, name) for name in given)):
+            if not (known or any(may_be(model, name) for name in given)):
                 lines.append(
                     f"pricing: {kind} {rule.name!r}: no deployment has the model {model!r}; `model`"
                     " is the provider's, such as gpt-4o-mini"
@@ -252,7 +269,7 @@ def _existing(path: Path) -> Path:
     return next(found for found in (path, *path.parents) if found.exists())
 
 
-def _may_be(model: str, given: str) -> bool:
+def may_be(model: str, given: str) -> bool:
     """Whether an entry's `model` may become this one; a prefix may be added or removed."""
     name = given.rpartition("/")[2].lstrip("*")
     return matches(f"*{name}", model) is not None

@@ -1,223 +1,235 @@
-"""`spanledger keys`: virtual keys, shown once and stored as digests."""
+"""`spanledger keys`: virtual keys, whose secrets are shown once and stored as digests."""
 
 from __future__ import annotations
 
 import time
-import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated
 
 import typer
 
+from spanledger.commands import budget_options
+from spanledger.commands import key_options as options
 from spanledger.commands.common import (
     DEFAULT_LEDGER,
     AsJson,
-    ColumnKind,
     LedgerUrl,
-    console,
-    format_time,
-    local_time,
-    new_table,
     print_json,
     reporting_errors,
     store_of,
 )
-from spanledger.commands.completion import customers, teams, valid_keys
-from spanledger.config.addresses import shown_ledger
+from spanledger.commands.key_import import import_
+from spanledger.commands.key_table import as_dict, history, list_, shown
+from spanledger.commands.moments import parse_duration, parse_end
 from spanledger.errors import UsageError
-from spanledger.ledger.model import MAX_TAGS, Key
+from spanledger.ledger.key_records import moment
+from spanledger.ledger.keys import Key, Secret, key_digest, new_secret
+
+FIRST = (
+    "this is the first key: within two seconds, gateways refuse callers without one; they can now also"
+    " listen on other addresses (--host)"
+)
 
 app = typer.Typer(no_args_is_help=True, help="Virtual keys of customers.")
-
-MAX_NAME = 128
-
-
-def check_name(what: str, value: str) -> str:
-    """Check that a name is safe in headers, labels and terminals. Raises UsageError."""
-    if not value or len(value) > MAX_NAME or not value.isprintable() or value != value.strip():
-        raise UsageError(f"{what} {value!r} must be 1 to {MAX_NAME} printable characters")
-    if "`" in value:
-        raise UsageError(
-            f"{what} {value!r} must not contain a backtick: dashboards quote names with backticks"
-        )
-    if value == "*":
-        raise UsageError(f"{what} '*' is reserved: it stands for every name")
-    return value
-
-
-def _owner(what: str, value: str) -> str:
-    """As in budgets: names that differ only in how accents are encoded are the same."""
-    return unicodedata.normalize("NFC", check_name(what, value))
-
-
-def _key_names(**given: str | None) -> dict[str, str]:
-    """Names by option. An empty option is a script's unset variable, and must not mean "none"."""
-    return {
-        option: "" if value is None else _owner(f"--{option}", value)
-        for option, value in given.items()
-    }
-
-
-def _key_tags(given: Sequence[str]) -> list[str]:
-    tags = [_owner("--tag", each) for each in given]
-    if len(set(tags)) > MAX_TAGS:
-        raise UsageError(f"--tag may be given {MAX_TAGS} times: a request has no more tags")
-    return tags
-
-
-def _as_dict(key: Key) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "customer": key.customer,
-        "team": key.team or None,
-        "user": key.user or None,
-        "project": key.project or None,
-        "tags": list(key.tags),
-        "routes": list(key.routes),
-        "pass_through": key.pass_through,
-        "created_at": format_time(key.created_ns),
-        "revoked_at": format_time(key.revoked_ns),
-    }
 
 
 @app.command()
 def create(
-    customer: Annotated[
-        str,
-        typer.Option(help="Customer that pays for the key's requests.", autocompletion=customers),
-    ],
-    team: Annotated[
-        str | None, typer.Option(help="Team within the customer.", autocompletion=teams)
-    ] = None,
-    user: Annotated[
-        str | None,
-        typer.Option(help="User of all its requests; default: the one that a request names."),
-    ] = None,
-    project: Annotated[
-        str | None,
-        typer.Option(help="Project of all its requests; default: the one that a request names."),
-    ] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(help="Tag of all its requests, besides their own; may be repeated."),
-    ] = None,
-    routes: Annotated[
-        str | None, typer.Option(help="Routes it may use, separated by commas; default: all.")
-    ] = None,
-    allow_pass_through: Annotated[
-        bool,
-        typer.Option(
-            "--allow-pass-through",
-            help="Let it call any endpoint of a provider (/v1/PROVIDER/…), which no budget can limit.",
-        ),
-    ] = False,
+    *,
+    customer: options.Customer,
+    name: options.KeyName = None,
+    team: options.Team = None,
+    user: options.User = None,
+    default_user: options.DefaultUser = None,
+    project: options.Project = None,
+    tag: options.Tag = None,
+    routes: options.Routes = None,
+    models: options.ModelNames = None,
+    expires: options.Expires = None,
+    metadata: options.Metadata = None,
+    allow_pass_through: options.AllowPassThrough = False,
+    limit: options.OwnLimit = None,
+    period: budget_options.Each = None,
+    period_day: budget_options.PeriodDay = None,
+    timezone: budget_options.Timezone = None,
+    action: budget_options.Then = None,
+    thresholds: budget_options.Percentages = None,
+    strict: budget_options.Strict = None,
+    config: options.ConfigFile = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     json: AsJson = False,
 ) -> None:
-    """Create a key and print it. It is shown only once: only its digest is stored."""
+    """Create a key and print its secret, which is shown only once: the ledger stores its digest.
+
+    With --limit, the key's budget is created in the same transaction. It is called key-NAME, or as the
+    key's id, and `spanledger budget set` changes it.
+    """
+    from spanledger.ledger.authors import by_command
 
     with reporting_errors():
-        owner = _owner("--customer", customer)
-        names = _key_names(team=team, user=user, project=project)
-        tags = _key_tags(tag or ())
-        given = [] if routes is None else [name.strip() for name in routes.split(",")]
-        allowed = [check_name("--routes", name) for name in given]
-        records = store_of(ledger).records("create")
-        first = not records.has_keys()
-        secret, key = records.create_key(
-            owner,
-            names["team"],
-            allowed,
-            time.time_ns(),
-            pass_through=allow_pass_through,
-            user=names["user"],
-            project=names["project"],
-            tags=tags,
-        )
-        records.close()
-    if json:
-        print_json({"key": secret, **_as_dict(key)})
-    else:
-        typer.echo(secret)
-        typer.secho(
-            f"{key.id} for customer {owner!r}; the key is not shown again",
-            fg="bright_black",
-            err=True,
-        )
-        if first:
-            typer.secho(
-                "this is the first key: within two seconds, gateways refuse callers without one;"
-                " they can now also listen on other addresses (--host)",
-                fg="yellow",
-                err=True,
-            )
-
-
-def _shown(value: str | tuple[str, ...]) -> str:
-    return (value if isinstance(value, str) else ", ".join(value)) or "-"
-
-
-@app.command("list")
-def list_(ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False) -> None:
-    """List all keys by id, oldest first, including revoked ones."""
-    from rich.markup import escape
-
-    with reporting_errors():
-        records = store_of(ledger).records("read")
-        keys = records.keys()
-        records.close()
-    if json:
-        print_json([_as_dict(key) for key in keys])
-        return
-    if not keys:
-        typer.echo(
-            f"no keys yet in {shown_ledger(ledger)}: the gateway serves only this machine; see `keys create`"
-        )
-        return
-    more = [name for name in ("user", "project", "tags") if any(getattr(k, name) for k in keys)]
-    columns: dict[str, ColumnKind] = dict.fromkeys(more, "fold")
-    table = new_table(
-        {
-            "id": "keep",
-            "customer": "fold",
-            "team": "fold",
-            **columns,
-            "routes": "fold",
-            "pass-through": "keep",
-            "created": "keep",
-            "revoked": "keep",
+        now_ns = time.time_ns()
+        people = {"customer": customer, "team": team, "user": user, "default_user": default_user}
+        has = {
+            **options.names_of({"name": name, "project": project, **people}),
+            "routes": options.listed("--routes", routes),
+            "models": options.models_of(models),
+            "tags": options.tags_of(tag or ()),
+            "metadata": options.metadata_of(metadata or ()),
+            "pass_through": allow_pass_through,
         }
-    )
-    for key in keys:
-        table.add_row(
-            key.id,
-            escape(key.customer),
-            escape(key.team or "-"),
-            *(escape(_shown(getattr(key, name))) for name in more),
-            escape(", ".join(key.routes) or "all"),
-            "yes" if key.pass_through else "-",
-            local_time(key.created_ns),
-            local_time(key.revoked_ns),
-        )
-    console().print(table)
+        key = options.new_key(has, expires, now_ns)
+        of_budget = {
+            "limit": limit,
+            "period": period,
+            "period_day": period_day,
+            "timezone": timezone,
+            "action": action,
+            "thresholds": thresholds and _percentages(thresholds),
+            "strict": strict,
+        }
+        budget = options.budget_for(key, of_budget)
+        _check_allowed(config, key.routes, key.models)
+        secret = new_secret()
+        with store_of(ledger).records("create") as records:
+            records.by = by_command()
+            first = not records.has_keys()
+            budgets = [] if budget is None else [budget]
+            records.add_keys([(key, key_digest(secret))], now_ns, budgets)
+    if json:
+        own = {} if budget is None else {"budget": budget.name}
+        print_json({"key": secret, **as_dict(shown(key, (), now_ns)), **own})
+        return
+    typer.echo(secret)
+    own_budget = "" if budget is None else f" with the budget {budget.name!r}"
+    _note(f"{key.shown} for customer {key.customer!r}{own_budget}; the secret is not shown again")
+    if first:
+        typer.secho(FIRST, fg="yellow", err=True)
+
+
+@app.command("set")
+def set_(
+    *,
+    key: options.Reference,
+    name: options.KeyName = None,
+    expires: options.NewExpires = None,
+    routes: options.NewRoutes = None,
+    models: options.NewModels = None,
+    metadata: options.NewMetadata = None,
+    allow_pass_through: options.NewPassThrough = None,
+    config: options.ConfigFile = None,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """Change the given options of a key; its secret stays. Gateways follow within two seconds.
+
+    Whom its requests are booked on stays for life: customer, team, user, project and tags. Create another
+    key for somebody else.
+    """
+    from spanledger.ledger.authors import by_command
+
+    with reporting_errors():
+        now_ns = time.time_ns()
+        given: dict[str, object] = {}
+        if name is not None:
+            given["name"] = options.owner("--name", name)
+        if expires is not None:
+            never = expires == options.NEVER
+            given["expires_ns"] = None if never else parse_end(expires, "--expires", now_ns)
+        if routes is not None:
+            given["routes"] = () if routes == options.ALL else options.listed("--routes", routes)
+        if models is not None:
+            given["models"] = () if models == options.ALL else options.models_of(models)
+        if allow_pass_through is not None:
+            given["pass_through"] = allow_pass_through
+        notes = dict(options.metadata_of(metadata or ()))
+        if not (given or notes):
+            raise UsageError("nothing to change is given; see `spanledger keys set --help`")
+        _check_allowed(config, _names(given.get("routes")), _names(given.get("models")))
+
+        def edit(before: Key) -> Key:
+            noted = {n: text for n, text in {**dict(before.metadata), **notes}.items() if text}
+            after = replace(before, **given, metadata=tuple(sorted(noted.items())))  # type: ignore[arg-type]  # each of its field's type
+            options.check_together(after)
+            return after
+
+        with store_of(ledger).records("change") as records:
+            records.by = by_command()
+            before, after = records.change_key(key, edit, now_ns)
+            replaced = records.replaced_secrets().get(after.id, ())
+    if json:
+        print_json({**as_dict(shown(after, replaced, now_ns)), "changed": before != after})
+    else:
+        typer.echo(f"{'changed' if before != after else 'unchanged'}: {after.shown}")
+
+
+@app.command()
+def rotate(
+    key: options.Reference,
+    overlap: Annotated[
+        str,
+        typer.Option(
+            help="How long the secret before still works, like 24h; 0: not at all, such as after a leak."
+        ),
+    ] = "24h",
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    json: AsJson = False,
+) -> None:
+    """Give a key a new secret and print it. It keeps its id, name, budgets and rows.
+
+    Until the overlap ends, the secret before works as well. Secrets from earlier rotations end by then too.
+    """
+    from spanledger.ledger.authors import by_command
+
+    with reporting_errors():
+        now_ns, overlap_ns = time.time_ns(), parse_duration(overlap, "--overlap")
+        with store_of(ledger).records("change") as records:
+            records.by = by_command()
+            secret, rotated, until_ns = records.rotate_key(key, overlap_ns, now_ns)
+            replaced: Sequence[Secret] = records.replaced_secrets().get(rotated.id, ())
+    if json:
+        print_json({"key": secret, **as_dict(shown(rotated, replaced, now_ns))})
+        return
+    typer.echo(secret)
+    before = f"works until {moment(until_ns)}" if overlap_ns else "stops working within two seconds"
+    _note(f"{rotated.shown} has a new secret, which is not shown again; the one before {before}")
 
 
 @app.command()
 def revoke(
-    key: Annotated[
-        str,
-        typer.Argument(help="Id of the key (key_…), or the key itself.", autocompletion=valid_keys),
-    ],
-    ledger: LedgerUrl = DEFAULT_LEDGER,
-    json: AsJson = False,
+    key: options.Reference, ledger: LedgerUrl = DEFAULT_LEDGER, json: AsJson = False
 ) -> None:
-    """Revoke a key; gateways stop accepting it within two seconds."""
+    """Revoke a key with all its secrets; gateways stop accepting it within two seconds."""
+    from spanledger.ledger.authors import by_command
 
-    with reporting_errors():
-        records = store_of(ledger).records("change")
+    with reporting_errors(), store_of(ledger).records("change") as records:
+        records.by = by_command()
         revoked = records.revoke_key(key, time.time_ns())
-        records.close()
     if json:
         print_json({"id": revoked.id, "revoked": True})
     else:
-        typer.echo(f"revoked {revoked.id} of customer {revoked.customer!r}")
+        typer.echo(f"revoked {revoked.shown} of customer {revoked.customer!r}")
+
+
+app.command("list")(list_)
+app.command("history")(history)
+app.command("import")(import_)
+
+
+def _check_allowed(file: options.ConfigFile, routes: Sequence[str], models: Sequence[str]) -> None:
+    if routes or models:
+        from spanledger.commands.key_checks import check_allowed
+
+        check_allowed(file, routes, models)
+
+
+def _names(given: object) -> tuple[str, ...]:
+    return given if isinstance(given, tuple) else ()
+
+
+def _percentages(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _note(text: str) -> None:
+    typer.secho(text, fg="bright_black", err=True)

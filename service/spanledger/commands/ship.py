@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,11 +23,20 @@ from spanledger.commands.common import (
 )
 from spanledger.errors import ConfigError, NoLockError
 
+if TYPE_CHECKING:
+    from spanledger.config import Config
+    from spanledger.ledger.ports import Store
+
+
+log = logging.getLogger("spanledger.shipper")
+
 
 def ship(
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="Configuration file; its `telemetry` section is used."),
+        typer.Option(
+            "--config", help="Configuration file; its `telemetry` and `notices` sections are used."
+        ),
     ] = None,
     ledger: LedgerUrl = "",
     direct: Annotated[
@@ -54,9 +66,10 @@ def ship(
 ) -> None:
     """Send the ledger's rows to the collector as spans and metrics.
 
-    The gateway runs this for you. `OTEL_*` variables override the configuration.
+    The gateway runs this for you. `OTEL_*` variables override the configuration. If the configuration has
+    `notices`, they are sent as well, but not with --once.
     """
-    from spanledger.config import Config, parse_config, read_yaml
+    from spanledger.config import Config, load_aside
     from spanledger.logs import set_up
     from spanledger.telemetry.shipper import SETTINGS_AT_FAULT, run_shipper
 
@@ -65,15 +78,18 @@ def ship(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     with reporting_errors():
-        settings = (
-            parse_config(_own(read_yaml(config)), os.environ, str(config)) if config else Config()
-        )
+        settings = load_aside(config, os.environ) if config else Config()
+        for warning in settings.warnings:
+            log.warning("%s", warning)
         url = ledger or (settings.ledger.url if config else DEFAULT_LEDGER)
         store = store_of(url, direct or settings.ledger.direct_url)
         if once:
             store.require()
         try:
-            done = run_shipper(store, settings.telemetry, stop, once=once, parent_pid=parent_pid)
+            with _notices(store, settings, stop, parent_pid, once=once):
+                done = run_shipper(
+                    store, settings.telemetry, stop, once=once, parent_pid=parent_pid
+                )
         except (ConfigError, NoLockError) as error:
             code = Exit.FAILED if parent_pid is None else Exit(SETTINGS_AT_FAULT)
             raise fail(str(error), code) from error
@@ -83,8 +99,20 @@ def ship(
         )
 
 
-def _own(data: Any) -> Any:
-    """The sections a shipper needs. Deployments refer to provider keys, which it does not have."""
-    if not isinstance(data, dict):
-        return data
-    return {name: value for name, value in data.items() if name in ("telemetry", "ledger")}
+@contextmanager
+def _notices(
+    store: Store, config: Config, stop: threading.Event, parent_pid: int | None, *, once: bool
+) -> Iterator[None]:
+    """Send notices next to the telemetry, if the configuration has destinations."""
+    if once or not config.notices.destinations:
+        yield
+        return
+    from spanledger.notices.service import FINISH_S, NoticeThread
+
+    thread = NoticeThread(store, config.notices.destinations, stop, parent_pid)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(FINISH_S + 1)

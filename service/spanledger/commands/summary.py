@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from spanledger import __version__
 from spanledger.commands.common import store_of
 from spanledger.config.addresses import shown_ledger
 from spanledger.errors import LedgerUnavailableError
+from spanledger.ledger.keys import state_of
 
 if TYPE_CHECKING:
     from spanledger.config import Config
@@ -46,8 +48,15 @@ def start_summary(file: Path, config: Config, plan: Plan) -> list[tuple[str, dic
                 "providers": ",".join(sorted({d.provider for d in plan.deployments})),
             },
         ),
+        *_told(config),
         *_stored(config.ledger.url),
     ]
+
+
+def _told(config: Config) -> list[tuple[str, dict[str, object]]]:
+    """Who gets notices, if anybody does."""
+    names = [f"{d.name} ({d.kind})" for d in config.notices.destinations]
+    return [("notices on budgets are sent", {"to": named(names)})] if names else []
 
 
 def _stored(url: str) -> list[tuple[str, dict[str, object]]]:
@@ -55,7 +64,8 @@ def _stored(url: str) -> list[tuple[str, dict[str, object]]]:
     read just now."""
     try:
         with store_of(url).records("read") as records:
-            keys = len([key for key in records.keys() if key.revoked_ns is None])  # noqa: SIM118  # not a dict
+            now_ns = time.time_ns()
+            keys = sum(state_of(key, (), now_ns) == "valid" for key in records.keys())  # noqa: SIM118  # not a dict
             keyed = records.has_keys()
             budgets = records.budgets()
     except LedgerUnavailableError as error:

@@ -5,6 +5,7 @@ from spanledger.config.fields import nearest
 from spanledger.config.load import (
     Draft,
     draft_config,
+    load_aside,
     load_budgets,
     load_config,
     matches,
@@ -12,6 +13,7 @@ from spanledger.config.load import (
     served_by,
     validate_budget,
 )
+from spanledger.config.notices import NoticeSettings
 from spanledger.config.pricing import PricingSettings
 from spanledger.config.reading import DEFAULT_CONFIG, read_yaml
 from spanledger.config.routing import Fallbacks
@@ -39,11 +41,13 @@ __all__ = [
     "LiteLLMParams",
     "ModelEntry",
     "ModelInfo",
+    "NoticeSettings",
     "PricingSettings",
     "RouterSettings",
     "TelemetrySettings",
     "budget_of",
     "draft_config",
+    "load_aside",
     "load_budgets",
     "load_config",
     "matches",

@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from spanledger.budgets.scopes import EACH, SCOPE_NAMES
 from spanledger.config import litellm, litellm_keys
@@ -21,6 +21,7 @@ from spanledger.config.budgets import BudgetEntry, mistakes_of, subjects_of
 from spanledger.config.fields import nearest
 from spanledger.config.litellm import Environment, Problems
 from spanledger.config.litellm_budgets import budgets_of
+from spanledger.config.notice_entries import ALERT_KEYS, notices_of
 from spanledger.config.pricing import PricingSettings
 from spanledger.config.reading import read_yaml, with_includes
 from spanledger.config.sections import (
@@ -32,9 +33,9 @@ from spanledger.config.sections import (
     RouterSettings,
     TelemetrySettings,
 )
+from spanledger.config.validation import validated
 from spanledger.errors import ConfigError, UsageError
 
-M = TypeVar("M", bound=BaseModel)
 _OURS: dict[str, type[BaseModel]] = {
     "gateway": GatewaySettings,
     "ledger": LedgerSettings,
@@ -44,6 +45,7 @@ _OURS: dict[str, type[BaseModel]] = {
 _TOP = [*Config.model_fields, *litellm_keys.keys_of(litellm_keys.TOP)]
 
 
+_ASIDE = ("telemetry", "ledger", "notices", "environment_variables")
 _LEDGER_VARIABLES = (
     ("SPANLEDGER_LEDGER_URL", "url", ledger_url, DEFAULT_LEDGER_URL),
     ("SPANLEDGER_LEDGER_DIRECT_URL", "direct_url", server_url, ""),
@@ -86,6 +88,24 @@ def draft_config(path: Path, environ: Mapping[str, str] | None = None) -> Draft:
 def parse_config(data: Any, environ: Mapping[str, str], source: str) -> Config:
     """Validate a parsed file. Raises ConfigError."""
     return _whole(_draft(data, environ, source), source)
+
+
+def load_aside(path: Path, environ: Mapping[str, str]) -> Config:
+    """The sections that processes next to the gateway need: where the ledger is, and what they send.
+    Deployments refer to providers' keys, which those processes do not have.
+
+    Raises:
+        ConfigError: as in `load_config`.
+    """
+    data = read_yaml(path)
+    if isinstance(data, dict):
+        data = with_includes(data, path) if "include" in data else data
+        general = litellm.section_of(data, "general_settings", None)
+        data = {
+            **{name: value for name, value in data.items() if name in _ASIDE},
+            "general_settings": {n: v for n, v in general.items() if n in ALERT_KEYS},
+        }
+    return parse_config(data, environ, str(path))
 
 
 def load_budgets(path: Path) -> tuple[BudgetEntry, ...]:
@@ -153,8 +173,9 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
     router = litellm.router_settings(data, environment, problems)
     found: dict[str, Any] = {
         "model_list": _entries(data, environment, router, problems),
-        "router_settings": _validated(RouterSettings, router, "router_settings", problems),
+        "router_settings": validated(RouterSettings, router, "router_settings", problems),
         "budgets": _budgets(data, environment, problems),
+        "notices": notices_of(data, environment, problems),
         "drop_params": litellm.drop_params(data),
         "variables": environment.own,
     }
@@ -166,7 +187,7 @@ def _read(data: Any, environ: Mapping[str, str], source: str) -> Draft:
         users = litellm.user_headers(data) if name == "gateway" else []
         if users and isinstance(section, dict):
             section = {"user_headers": users, **section}
-        found[name] = _validated(model, section, name, problems)
+        found[name] = validated(model, section, name, problems)
     litellm.review(data, problems)
     config = Config.model_construct(
         **{key: value for key, value in found.items() if value is not None},
@@ -227,7 +248,7 @@ def _entries(
         if entry is None:
             continue
         shaped = litellm.entry_of(entry, place, environment, credentials, defaults, problems)
-        if (model := _validated(ModelEntry, shaped, place, problems)) is not None:
+        if (model := validated(ModelEntry, shaped, place, problems)) is not None:
             found.append(model.at(index))
     return tuple(found)
 
@@ -241,10 +262,10 @@ def _budgets(
         entries = []
     placed = [(f"budgets.{index}", entry) for index, entry in enumerate(entries)]
     placed += budgets_of(data, environment, problems)
-    found = [_validated(BudgetEntry, entry, place, problems) for place, entry in placed]
+    found = [validated(BudgetEntry, entry, place, problems) for place, entry in placed]
     # A missing or wrong limit must not hide another mistake of the same budget.
     limited = [(p, {**entry, "limit": "0"}) for p, entry in placed if isinstance(entry, dict)]
-    named = [(p, _validated(BudgetEntry, entry, "", Problems())) for p, entry in limited]
+    named = [(p, validated(BudgetEntry, entry, "", Problems())) for p, entry in limited]
     _check_budgets([budget for _, budget in named if budget is not None], problems)
     for place, budget in named:
         mistakes = [] if budget is None else mistakes_of(budget)
@@ -340,108 +361,3 @@ def matches(pattern: str, name: str) -> tuple[str, ...] | None:
         return None
     found.append(rest[: len(rest) - len(last)])
     return tuple(found)
-
-
-def _validated(model: type[M], data: Any, place: str, problems: Problems) -> M | None:
-    """The valid part of a section, so that later checks can see it; None if there is none. Its
-    problems are collected."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        found = error.errors(include_input=True)
-        problems.extend(
-            _describe(model, item, place) for item in found if not _misspelt(item, found)
-        )
-    try:
-        return model.model_validate(_without([item["loc"] for item in found], data))
-    except ValidationError:
-        return None
-
-
-def _without(places: Sequence[tuple[int | str, ...]], data: Any) -> Any:
-    """A copy of the data without the values at these places."""
-    if not isinstance(data, dict) or not places:
-        return data
-    kept = {}
-    for key, value in data.items():
-        below = [place[1:] for place in places if place[0] == key]
-        if () in below or (below and not isinstance(value, dict)):
-            continue  # of a list, the other items alone would mean something else
-        kept[key] = _without(below, value)
-    return kept
-
-
-def _describe(model: type[BaseModel], item: Any, prefix: str) -> str:
-    """One validation problem as `place: what is wrong; what to write instead`."""
-    place = ".".join([prefix, *(str(part) for part in item["loc"])])
-    if item["type"] == "extra_forbidden":
-        *parents, key = item["loc"]
-        return f"unknown key {place!r}{nearest(str(key), _fields_at(model, parents))}"
-    if item["type"] in ("model_type", "model_attributes_type"):
-        return f"{place}: expected a mapping, got {type(item['input']).__name__}"
-    message = item["msg"].removeprefix("Value error, ")
-    if expected := _EXPECTED.get(item["type"]):
-        limit = next(iter(item.get("ctx", {}).values()), "")
-        return f"{place}: {expected.format(limit)}, got {_shown(item['input'])}"
-    if item["type"] == "missing":
-        given = item["input"] if isinstance(item["input"], dict) else {}
-        missing = str(item["loc"][-1])
-        slip = next((key for key in given if litellm.is_slip(str(key), missing, given)), None)
-        hint = f"; is {str(slip)!r} a typo of it?" if slip is not None else ""
-        return f"{place}: required, but missing{hint}"
-    if item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
-        shown = str(item["input"]).lower()
-        quotes = "YAML reads yes, no, on and off as true and false; " if shown in _BOOLEANS else ""
-        return f"{place}: expected a string, got {shown}; {quotes}put it in quotes"
-    return f"{place}: {message[:1].lower()}{message[1:]}"
-
-
-_BOOLEANS = ("true", "false")
-
-
-_EXPECTED = {
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "expected a whole number"),
-    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
-    **dict.fromkeys(("list_type", "tuple_type"), "expected a list"),
-    "dict_type": "expected a mapping",
-    "finite_number": "expected a finite number",
-    "greater_than": "must be greater than {}",
-    "greater_than_equal": "must be at least {}",
-    "less_than": "must be less than {}",
-    "less_than_equal": "must be at most {}",
-    "literal_error": "expected {}",
-}
-"""What each kind of validation problem says, in our words instead of the library's."""
-
-
-def _shown(value: Any) -> str:
-    """A wrong value for a message: scalars as they are, anything larger by its kind only."""
-    return repr(value)[:64] if isinstance(value, str | int | float) else type(value).__name__
-
-
-def _misspelt(item: Any, found: Sequence[Any]) -> bool:
-    """Whether an unknown key is the misspelt name of a missing one, which is reported already."""
-    if item["type"] != "extra_forbidden":
-        return False
-    *parents, key = item["loc"]
-    return any(
-        litellm.is_slip(str(key), str(other["loc"][-1]), other["input"])
-        for other in found
-        if other["type"] == "missing" and [*other["loc"][:-1]] == parents
-    )
-
-
-def _fields_at(model: type[BaseModel], path: list[Any]) -> list[str]:
-    """The valid keys of the section that `path` leads to."""
-    current = model
-    for part in path:
-        if isinstance(part, int):
-            continue
-        annotation = current.model_fields[part].annotation
-        current = next(
-            kind
-            for kind in (annotation, *getattr(annotation, "__args__", ()))
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        )
-    return list(current.model_fields)

@@ -24,6 +24,7 @@ from spanledger.config.fields import (
     Seconds,
     not_each,
 )
+from spanledger.config.notices import NoticeSettings
 from spanledger.config.pricing import PricingSettings
 from spanledger.config.routing import Fallbacks, Retries, RoutingKeys
 
@@ -226,6 +227,11 @@ class GatewaySettings(Ours):
     total_timeout_s: Seconds = Field(
         600.0, description="Seconds for a request with all its attempts."
     )
+    wait_for_holds_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        30.0,
+        description="Seconds that a request may wait for what others hold, where a budget would have room"
+        " for it if nothing were held; 0: it is refused at once.",
+    )
     stream_idle_timeout_s: Seconds = Field(
         60.0, description="Seconds of silence after which a stream fails."
     )
@@ -344,6 +350,7 @@ class Config(Ours):
     telemetry: TelemetrySettings = TelemetrySettings()
     budgets: tuple[BudgetEntry, ...] = Field((), description="Budgets set at start.")
     pricing: PricingSettings = PricingSettings()
+    notices: NoticeSettings = NoticeSettings()
     drop_params: bool = Field(False, exclude=True)
     """`litellm_settings.drop_params`."""
     variables: dict[str, str] = Field({}, exclude=True, repr=False)

@@ -114,7 +114,11 @@ class Edge:
             limits.max_upload_bytes,
         )
         self._through = PassThrough(router, clock, limits)
-        self._models = Models(config, clock.now_ns() // 1_000_000_000)
+        self._models = Models(
+            config,
+            clock.now_ns() // 1_000_000_000,
+            lambda route, models: router.may_serve(route, models),
+        )
         self._files = FileCalls(ledger, router, self._models, clock, limits)
 
     def new_request_id(self) -> str:
@@ -333,7 +337,9 @@ class Edge:
         self._models.check(route, serving, caller)
         kept_at = await self._answers.place_of(ask, caller)
         asked = route if route != serving else ""
-        counted = await self._router.count(counter, ask, serving, asked, kept_at, files_at)
+        counted = await self._router.count(
+            counter, ask, serving, asked, kept_at, files_at, caller.models
+        )
         more = (b"x-spanledger-estimated", b"true")
         if counted.deployment:
             more = (b"x-spanledger-deployment", header_value(counted.deployment))
@@ -399,7 +405,7 @@ class Edge:
             project=names.project,
             tags=names.tags,
         )
-        exchange = Exchange(start, ask, deadline, kept_at=kept_at, files_at=files_at)
+        exchange = Exchange(start, ask, deadline, "", kept_at, files_at, "", caller.models)
         if serving != route:
             exchange.asked = route
         if trace_id:

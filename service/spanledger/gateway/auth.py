@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from spanledger.clock import Clock
+from spanledger.clock import NANOS, Clock
 from spanledger.errors import (
     AuthenticationError,
     ConfigError,
@@ -21,10 +21,17 @@ from spanledger.errors import (
     LedgerUnavailableError,
     PermissionDeniedError,
 )
-from spanledger.ledger.model import KEY_PREFIX, Key
+from spanledger.ledger.key_records import moment
+from spanledger.ledger.keys import KEY_PREFIX, FoundKey, Key
 from spanledger.ledger.ports import Ledger
+from spanledger.routing.models import AllowedModels
 
 _PREFIX = KEY_PREFIX.encode()
+_UNKNOWN = "the key is unknown or was revoked"
+_NOT_OURS = (
+    "send a spanledger key as `Authorization: Bearer slk_…`, or in `x-api-key` or `x-goog-api-key`;"
+    " `spanledger keys create --customer NAME` creates one"
+)
 MAX_KEY_BYTES = 256
 """Longer keys are refused without a lookup: we never create one this long."""
 CACHE_TTL_S = 1.0
@@ -32,7 +39,7 @@ CACHE_TTL_S = 1.0
 KNOWN_FOR_S = 3600.0
 """While attempts are held in a journal, a key that was used within this time needs no look-up."""
 MAX_CACHED_KEYS = 10_000
-"""For known and for unknown keys separately, so that a flood of wrong keys evicts no valid one."""
+"""For known and for refused keys separately, so that a flood of wrong keys evicts no valid one."""
 
 _CUSTOMER = re.compile(rb"[A-Za-z0-9._:@+-]{1,128}")
 _FORWARDED = re.compile(rb"(?i)for=\"?(\[[^\]]*\]|[^\s;,\":]+)")
@@ -47,6 +54,8 @@ class ForWhom(NamedTuple):
     user: str = ""
     project: str = ""
     tags: tuple[str, ...] = ()
+    user_may_differ: bool = False
+    """The user is the one of requests that name none."""
 
 
 NOBODY = ForWhom()
@@ -59,6 +68,7 @@ class Caller:
     Attributes:
         pass_through: the key may use endpoints that nothing prices (`gateway.pass_through`).
         names: those of the key.
+        models: the providers' models that its requests may be sent to; None: all.
     """
 
     customer: str
@@ -67,6 +77,7 @@ class Caller:
     routes: frozenset[str] | None
     pass_through: bool = False
     names: ForWhom = NOBODY
+    models: AllowedModels | None = None
 
     def may_use(self, route: str) -> bool:
         """Whether the key allows this route."""
@@ -91,6 +102,18 @@ def check_exposure(host: str, has_keys: bool) -> None:
         )
 
 
+class _Known(NamedTuple):
+    """A caller as last looked up, until a moment on the monotonic clock.
+
+    Attributes:
+        ends: when its secret stops working, whatever can be looked up meanwhile.
+    """
+
+    caller: Caller
+    until: float
+    ends: float
+
+
 class Authenticator:
     """Maps request headers to a `Caller`, with at most one ledger read per key and second."""
 
@@ -104,12 +127,13 @@ class Authenticator:
     ) -> None:
         self._ledger = ledger
         self._now = clock.monotonic
+        self._now_ns = clock.now_ns
         self._may_be_open = is_loopback(host)
         self._default_customer = default_customer
         # `*` allows any page to call, but does not trust any page to spend without a key.
         self._origins = frozenset(origin.encode() for origin in origins if origin != "*")
-        self._known: dict[bytes, tuple[Caller, float]] = {}
-        self._unknown: dict[bytes, float] = {}
+        self._known: dict[bytes, _Known] = {}
+        self._refused: dict[bytes, tuple[float, str]] = {}
         self._keyed = True
         self._keyed_until = float("-inf")
 
@@ -117,7 +141,7 @@ class Authenticator:
         """The caller of a request.
 
         Raises:
-            AuthenticationError: the key is missing, unknown or revoked.
+            AuthenticationError: the key is missing, unknown, revoked or expired.
             PermissionDeniedError: no keys exist, and the call may come from a web page.
             InvalidRequestError: the customer header is not a valid name.
             LedgerUnavailableError: the key could not be looked up, and is not known from before.
@@ -126,10 +150,9 @@ class Authenticator:
         if key.startswith(_PREFIX):
             return await self._by_key(key)
         if await self.is_keyed():
-            raise AuthenticationError(
-                "send a spanledger key as `Authorization: Bearer slk_…`, or in `x-api-key` or "
-                "`x-goog-api-key`; `spanledger keys create --customer NAME` creates one"
-            )
+            if key:  # from another gateway, whose keys were imported
+                return await self._by_key(key, _NOT_OURS)
+            raise AuthenticationError(_NOT_OURS)
         check_local(headers, self._origins)
         return self._open_caller(headers)
 
@@ -162,7 +185,7 @@ class Authenticator:
         """`is_keyed` as last read, for answers given while the ledger cannot be read."""
         return not self._may_be_open or (self._keyed and self._keyed_until != float("-inf"))
 
-    async def _by_key(self, key: bytes) -> Caller:
+    async def _by_key(self, key: bytes, unknown: str = _UNKNOWN) -> Caller:
         if len(key) > MAX_KEY_BYTES:
             raise AuthenticationError("unknown key: it is too long; check it for stray characters")
         digest = hashlib.sha256(key)
@@ -174,8 +197,9 @@ class Authenticator:
                 return cached[0]
             if self._ledger.journaling and (caller := self._used_lately(token, now)):
                 return caller
-        if self._unknown.get(token, 0.0) > now:
-            raise AuthenticationError("the key is unknown or was revoked")
+        refused = self._refused.get(token)
+        if refused is not None and now < refused[0]:
+            raise AuthenticationError(refused[1])
         try:
             found = await self._ledger.find_key(digest.hexdigest())
         except LedgerUnavailableError:
@@ -183,24 +207,27 @@ class Authenticator:
             if self._ledger.journal_has_room and (caller := self._used_lately(token, now)):
                 return caller
             raise
-        if found is None or found.revoked_ns is not None:
+        now_ns = self._now_ns()
+        why = unknown if found is None else _refusal(found, now_ns)
+        if found is None or why:
             self._known.pop(token, None)
-            _make_room(self._unknown)
-            self._unknown[token] = now + CACHE_TTL_S
-            raise AuthenticationError("the key is unknown or was revoked")
-        caller = _caller(found)
+            _make_room(self._refused)
+            self._refused[token] = (now + CACHE_TTL_S, why)
+            raise AuthenticationError(why)
+        ends_ns = found.ends_ns
+        ends = float("inf") if ends_ns is None else now + (ends_ns - now_ns) / NANOS
         if cached is None:
             _make_room(self._known)
-        self._known[token] = (caller, now + CACHE_TTL_S)
-        return caller
+        self._known[token] = _Known(_caller(found.key), min(now + CACHE_TTL_S, ends), ends)
+        return self._known[token].caller
 
     def _used_lately(self, token: bytes, now: float) -> Caller | None:
         """The caller of a key that was in use within the hour, which is then known a while longer."""
-        caller, until = self._known.get(token, (None, 0.0))
-        if caller is None or now >= until + KNOWN_FOR_S:
+        known = self._known.get(token)
+        if known is None or now >= min(known.until + KNOWN_FOR_S, known.ends):
             return None
-        self._known[token] = (caller, now + CACHE_TTL_S)
-        return caller
+        self._known[token] = known._replace(until=min(now + CACHE_TTL_S, known.ends))
+        return known.caller
 
     def _open_caller(self, headers: HeaderMap) -> Caller:
         name = headers.get(b"x-spanledger-customer")
@@ -266,13 +293,29 @@ def _host_name(host: bytes) -> bytes:
     return host.partition(b":")[0].lower()
 
 
+def _refusal(found: FoundKey, now_ns: int) -> str:
+    """Why a key is refused, for its holder; empty if it works."""
+    key, until_ns = found
+    if key.revoked_ns is not None:
+        return _UNKNOWN
+    if key.expires_ns is not None and key.expires_ns <= now_ns:
+        return f"the key {key.id} expired on {moment(key.expires_ns)}; ask for a new one"
+    if until_ns is not None and until_ns <= now_ns:
+        return (
+            f"the key {key.id} has a new secret, and this one stopped working on {moment(until_ns)};"
+            " use the new one"
+        )
+    return ""
+
+
 def _caller(key: Key) -> Caller:
     routes = frozenset(key.routes) if key.routes else None
-    names = ForWhom(key.user, key.project, key.tags)
-    return Caller(key.customer, key.team, key.id, routes, key.pass_through, names)
+    names = ForWhom(key.user or key.default_user, key.project, key.tags, not key.user)
+    models = AllowedModels(key.models) if key.models else None
+    return Caller(key.customer, key.team, key.id, routes, key.pass_through, names, models)
 
 
-def _make_room(cache: dict[bytes, tuple[Caller, float]] | dict[bytes, float]) -> None:
+def _make_room(cache: dict[bytes, _Known] | dict[bytes, tuple[float, str]]) -> None:
     """Drop the oldest entry if the cache is full."""
     if len(cache) >= MAX_CACHED_KEYS:
         cache.pop(next(iter(cache)))

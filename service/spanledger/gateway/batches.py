@@ -118,6 +118,8 @@ class KeptBatches:
                 code="unsupported_endpoint",
                 param="endpoint",
             )
+        if caller.models is not None and not caller.models.allow(target.deployment):
+            raise caller.models.refusal(known.asked or known.route)
         return file, target
 
     async def created(

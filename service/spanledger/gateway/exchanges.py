@@ -39,7 +39,7 @@ class Exchanges:
         Raises:
             InvalidRequestError: what names whom it is for is not valid.
         """
-        user, project, tags = self._sources.names(caller.names, headers, fields)
+        names = self._sources.names(caller.names, headers, fields)
         rng = self._clock.rng
         trace_id, parent = ids.parent_of(headers.get(b"traceparent"))
         start = RequestStart(
@@ -54,9 +54,9 @@ class Exchanges:
             route=route,
             operation=operation,
             stream=False,
-            user=user,
-            project=project,
-            tags=tags,
+            user=names.user,
+            project=names.project,
+            tags=names.tags,
         )
         deadline = self._clock.monotonic() + self._total_timeout_s
         exchange = Exchange(start, Ask(wire), deadline)

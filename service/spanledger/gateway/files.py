@@ -149,13 +149,13 @@ class Files:
                 first = read_line(await anext(lines, b""), 1)
             named, wires = named or first.ask.route, [first.ask.wire]
         if not named:
-            deployment = self._router.stores.only(caller.routes)
+            deployment = self._router.stores.only(caller.routes, caller.models)
             return FilePlace(deployment, deployment.route)
         route = self._models.route(named)
         serving = self._models.serving(route)
         self._models.check(route, serving, caller)
         asked = route if serving != route else ""
-        target = self._router.stores.of_route(serving, asked, wires)
+        target = self._router.stores.of_route(serving, asked, wires, caller.models)
         return FilePlace(target.deployment, serving, asked, target)
 
     async def uploaded(

@@ -1,7 +1,8 @@
 """Answers that providers keep: who may reach them, and where they are.
 
 The id of an answer names our request, whose row in the ledger says which customer and team it belongs
-to and which deployment has it (`wires/answer_ids.py`). To everybody else it does not exist.
+to, which deployment has it, and the provider's id of it (`wires/answer_ids.py`). To everybody else it
+does not exist.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
+
+import msgspec
 
 from spanledger.errors import InvalidRequestError, LedgerUnavailableError
 from spanledger.gateway.auth import Caller
@@ -20,6 +23,8 @@ from spanledger.wires import COMPACT, RESPONSES
 from spanledger.wires.answer_ids import AnswerId, answer_id, relabelled
 from spanledger.wires.base import Ask
 from spanledger.wires.bounds import ANY_WINDOW_TOKENS
+from spanledger.wires.failures import hide_key
+from spanledger.wires.fields import DECODE_ERRORS
 
 if TYPE_CHECKING:
     from spanledger.routing.router import Router
@@ -31,6 +36,15 @@ _PASSED = frozenset({"after", "before", "include", "include[]", "limit", "order"
 _COMPACTING = (COMPACT.name, RESPONSES.name)
 """Wires whose answers may have compactions."""
 _METHODS = {"": ("GET", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET",)}
+
+
+class _Detail(msgspec.Struct):
+    """What a row says of its answer; nothing while the attempt is in flight."""
+
+    response_id: str = msgspec.field(default="", name="gen_ai.response.id")
+
+
+_DETAIL = msgspec.json.Decoder(_Detail)
 
 
 class KeptAnswers:
@@ -122,7 +136,17 @@ class KeptAnswers:
         found = await self._ledger.find_answer(known.request_id, RESPONSES.name)
         if found is None or (found.customer, found.team) != (caller.customer, caller.team):
             return None
-        return known, found
+        return (known, found) if self._made(found, known.provider_id) else None
+
+    def _made(self, answer: KeptAnswer, provider_id: str) -> bool:
+        """Whether a row's attempt made this answer. Of an id with one's own request and another answer,
+        the row would open that answer, and be charged what that one cost."""
+        deployment = self._router.kept.deployment(answer.deployment)
+        named = provider_id if deployment is None else hide_key(provider_id, deployment)
+        try:
+            return _DETAIL.decode(answer.detail).response_id == named
+        except DECODE_ERRORS:
+            return False
 
 
 def _query(raw: bytes) -> str:

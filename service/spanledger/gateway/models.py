@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 from spanledger.config import Config, served_by
 from spanledger.errors import InvalidRequestError, PermissionDeniedError
 from spanledger.gateway.auth import Caller
 from spanledger.gateway.paths import MODELS
+from spanledger.routing.models import AllowedModels
 from spanledger.wires import model_list
 from spanledger.wires.base import Inbound
 
@@ -18,7 +20,14 @@ MAX_MODEL_CHARS = 256
 class Models:
     """The names that requests may have as their model."""
 
-    def __init__(self, config: Config, created_s: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        created_s: int,
+        may_serve: Callable[[str, AllowedModels], bool],
+    ) -> None:
+        """`may_serve` says whether a route has a deployment with one of a key's models."""
+        self._may_serve = may_serve
         settings = config.router_settings
         self._routes = dict.fromkeys(entry.model_name for entry in config.model_list)
         self._wildcards = tuple(name for name in self._routes if "*" in name)
@@ -59,6 +68,8 @@ class Models:
             self.check(route, self.serving(route), caller)
             return shape.one(name, self._created_s)
         names = [name for name in self._listed if caller.may_use(self.route(name))]
+        if (models := caller.models) is not None:
+            names = [name for name in names if self._may_serve(self.route(name), models)]
         return shape.page(names, self._created_s, dict(parse_qsl(query.decode("latin-1"))))
 
 

@@ -2,7 +2,7 @@
 
 They come from the key, from headers that the configuration trusts, and from the body, as OpenAI,
 Anthropic and LiteLLM have them. What a key has, a request cannot change: it can only add tags, and name
-a user or a project where its key has none. So no request escapes a budget of its key, its key's
+a user or a project where its key has none, or a user in place of the key's default. So no request escapes a budget of its key, its key's
 customer, team, user, project or tags.
 """
 
@@ -58,7 +58,8 @@ class NameSources:
         in_body = fields if self._from_body and fields and not _FIELDS.isdisjoint(fields) else None
         if in_body is None and not self._from_headers:
             return given
-        users, projects, tags = [given.user], [given.project], [*given.tags]
+        users = [] if given.user_may_differ else [given.user]
+        projects, tags = [given.project], [*given.tags]
         if self._from_headers:
             users += [_checked(text, at) for at, text in _given(headers, self._users)]
             projects += [_checked(text, at) for at, text in _given(headers, self._projects)]
@@ -67,7 +68,9 @@ class NameSources:
         if in_body is not None:
             _read_body(in_body, users, projects, tags)
         return ForWhom(
-            next(filter(None, users), ""), next(filter(None, projects), ""), _checked_tags(tags)
+            next(filter(None, users), given.user),
+            next(filter(None, projects), ""),
+            _checked_tags(tags),
         )
 
 
@@ -88,7 +91,7 @@ def _read_body(fields: Fields, users: list[str], projects: list[str], tags: list
             _without_ours(fields, metadata)
     if "safety_identifier" in fields:
         users.append(_user(fields["safety_identifier"], "safety_identifier"))
-    if (raw := fields.get("tags")) is not None and _first(raw) == b"[":
+    if (raw := fields.get("tags")) is not None and _first(raw) in (b"[", b'"'):
         tags += _list(raw, "tags")
         del fields["tags"]
     fields.pop("litellm_metadata", None)
@@ -99,13 +102,18 @@ def _read_metadata(
 ) -> None:
     ours = ("user", "user_id") if place == "litellm_metadata" else ("user_id",)
     users += [_user(metadata[name], f"{place}.{name}") for name in ours if name in metadata]
+    _read_marks(metadata, place, projects, tags)
+    raw = metadata.get("spend_logs_metadata")
+    if raw is not None and _first(raw) == b"{":
+        # Once, and not in what is nested further: each level would read all of the rest again.
+        _read_marks(OBJECT.decode(raw), f"{place}.spend_logs_metadata", projects, tags)
+
+
+def _read_marks(metadata: Fields, place: str, projects: list[str], tags: list[str]) -> None:
     if "project" in metadata:
         projects.append(_name(metadata["project"], f"{place}.project"))
     if "tags" in metadata:
         tags += _list(metadata["tags"], f"{place}.tags")
-    raw = metadata.get("spend_logs_metadata")
-    if raw is not None and _first(raw) == b"{":
-        _read_metadata(OBJECT.decode(raw), f"{place}.spend_logs_metadata", [], projects, tags)
 
 
 def _without_ours(fields: Fields, metadata: Fields) -> None:

@@ -90,6 +90,11 @@ class PassThrough:
                 "this key may not call providers' own endpoints: create one with `spanledger keys"
                 " create --allow-pass-through`, or set gateway.pass_through to `all`"
             )
+        if caller.models is not None:
+            raise PermissionDeniedError(
+                "this key may use some models only, and nobody knows which ones a provider's own"
+                " endpoint uses: call an endpoint that this gateway serves itself"
+            )
         if b"sec-websocket-key" in headers:
             raise InvalidRequestError(
                 "WebSockets are not passed through; use the provider's HTTP endpoint",

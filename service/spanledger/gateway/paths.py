@@ -22,6 +22,8 @@ METRICS_PATH = "/metrics"
 SERVED = ", ".join(
     (
         *(f"POST {path}" for path in (*INBOUND, *COUNTERS)),
+        "GET /v1/responses/{id}",
+        *("POST /v1/files", "GET /v1/files", "POST /v1/batches", "GET /v1/batches"),
         f"GET {MODELS}",
         f"GET {READY[0]}",
         f"GET {METRICS_PATH}",

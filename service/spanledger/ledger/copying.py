@@ -38,7 +38,10 @@ _CURSOR, _UPTO = "copy_cursor_", "copy_upto_"
 _OWN_STATE = ("schema_version", "seq")
 """What each database's state has for itself."""
 
-SMALL_TABLES = ("keys", "budgets", "budget_history", "applied_budgets", "kept", "ship_points")
+SMALL_TABLES = (
+    *("keys", "key_secrets", "key_history", "budgets", "budget_history", "applied_budgets", "kept"),
+    *("ship_points", "notices", "notice_deliveries", "notice_totals"),
+)
 """Copied whole by the last pass, besides balances and state."""
 
 

@@ -34,6 +34,8 @@ from spanledger.errors import (
 from spanledger.ledger.aside import Aside
 from spanledger.ledger.journal.file import JournalEntry
 from spanledger.ledger.journal.journal import Journal, meanwhile
+from spanledger.ledger.key_uses import KeyUses
+from spanledger.ledger.keys import FoundKey
 from spanledger.ledger.model import (
     AttemptEnd,
     ChangeKept,
@@ -42,7 +44,6 @@ from spanledger.ledger.model import (
     Kept,
     KeptAnswer,
     KeptKind,
-    Key,
     Later,
     LedgerOperation,
     LedgerResult,
@@ -99,6 +100,7 @@ class GroupLedger:
     ) -> None:
         self._store = store
         self._keys = keys
+        self._uses = KeyUses(keys, now_ns)
         self._now_ns = now_ns
         self._monotonic = monotonic
         self._sweep_every_s = lease_s / 3
@@ -124,7 +126,7 @@ class GroupLedger:
 
     @property
     def away(self) -> str:
-        """Why the last commit or read failed, or that a commit takes too long; else empty."""
+        """Why the last commit or read failed, or a commit takes too long; empty if all is well."""
         return self._stalled() or self._away or self._unreadable
 
     @property
@@ -186,9 +188,9 @@ class GroupLedger:
         """Expire lapsed holds now; return how many there were."""
         return cast("int", await self._submit(self._sweep_operation()))
 
-    async def find_key(self, digest: str) -> Key | None:
+    async def find_key(self, digest: str) -> FoundKey | None:
         """See `Ledger.find_key`."""
-        return await self._read(partial(self._keys.find_key, digest))
+        return await self._read(partial(self._uses.find_key, digest))
 
     async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
         """See `Ledger.find_answer`."""
@@ -359,8 +361,6 @@ class GroupLedger:
                     self._queue.put(Waiting(operation, None, None))
             case EndRequest() if self._queue.qsize() < MAX_UNWRITTEN:
                 self._queue.put(Waiting(operation, None, None))
-            case _:
-                pass
 
     # the thread ---------------------------------------------------------------------------
 
@@ -497,4 +497,4 @@ class GroupLedger:
         deliver(batch, [error] * len(batch))
 
     def _sweep_operation(self) -> Sweep:
-        return Sweep(self._now_ns(), self._max_hold_ns)
+        return Sweep(self._now_ns(), self._max_hold_ns, self._uses.take())

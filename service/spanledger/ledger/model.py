@@ -21,7 +21,6 @@ AttemptState = Literal["held", "settled", "released", "expired"]
 Outcome = Literal["ok", "error", "refused", "cancelled", "abandoned"]
 """`abandoned`: the gateway died; the sweep ended the request."""
 
-KEY_PREFIX = "slk_"
 MAX_TAGS = 16
 """Of a request, with those of its key."""
 MAX_LEASE_NS = 3_600 * 10**9
@@ -29,30 +28,6 @@ MAX_LEASE_NS = 3_600 * 10**9
 UNKNOWN_ROUTE = "unknown"
 """Recorded instead of the name of a model that is not configured: names chosen by callers would
 create an unbounded number of series."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A virtual key as stored: its digest identifies it; the key itself is not stored."""
-
-    id: str
-    """Short public name of the key (`key_` and 12 hex digits), safe to log."""
-    digest: str
-    """SHA-256 of the whole key, hex."""
-    customer: str
-    team: str
-    routes: tuple[str, ...]
-    """Routes the key may use; empty = all."""
-    created_ns: int
-    revoked_ns: int | None
-    pass_through: bool = False
-    """It may use endpoints that nothing prices, also under a blocking budget."""
-    user: str = ""
-    """Of all its requests; if empty, a request may name its own."""
-    project: str = ""
-    """As `user`."""
-    tags: tuple[str, ...] = ()
-    """All its requests have them, besides their own."""
 
 
 UNSAMPLED = "-00"
@@ -281,6 +256,8 @@ class Sweep:
     now_ns: int
     max_hold_ns: int
     """No hold lives longer than this, even if its owner is alive."""
+    used: tuple[tuple[str, int], ...] = ()
+    """Ids of keys that were used, with the time of their last use."""
 
 
 LedgerOperation = Reservation | AttemptEnd | EndRequest | ChangeKept | Sweep | Journaled

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from spanledger.budgets.matching import BudgetIndex
 from spanledger.ledger.copying import Tables
+from spanledger.ledger.keys import FoundKey
 from spanledger.ledger.lanes import Position
 from spanledger.ledger.model import (
     AttemptEnd,
@@ -16,7 +17,6 @@ from spanledger.ledger.model import (
     Kept,
     KeptAnswer,
     KeptKind,
-    Key,
     Later,
     LedgerOperation,
     LedgerResult,
@@ -27,6 +27,7 @@ from spanledger.ledger.model import (
     Unread,
     Verification,
 )
+from spanledger.ledger.notices import NoticeBook
 from spanledger.ledger.pruning import Pruning
 from spanledger.ledger.records import Records
 from spanledger.ledger.reports import Reports
@@ -69,8 +70,8 @@ class Ledger(Protocol):
         """
         ...
 
-    async def find_key(self, digest: str) -> Key | None:
-        """Look a key up by its full digest; revoked keys are returned as such."""
+    async def find_key(self, digest: str) -> FoundKey | None:
+        """Look a key up by the digest of a secret; revoked and expired keys are returned as such."""
         ...
 
     async def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
@@ -238,6 +239,10 @@ class Store(Protocol):
 
     def outbox(self) -> Outbox:
         """What the shipper ships; creates the ledger."""
+        ...
+
+    def notices(self) -> NoticeBook:
+        """Notices on budgets, and who has got them; creates the ledger."""
         ...
 
     def exclusive(self, name: str) -> Lock:

@@ -21,11 +21,13 @@ from spanledger.budgets.periods import Period, shown_period
 from spanledger.budgets.scopes import SubjectColumns, columns_for, tags_in
 from spanledger.errors import UsageError
 from spanledger.ledger.model import Verification
+from spanledger.ledger.notices import NoticeDelivery, NoticeFigures
 from spanledger.ledger.rows import (
     CustomerRow,
     EndedAttempt,
     EndedRequest,
     Event,
+    HoldRow,
     RawRow,
     SpendRow,
     Totals,
@@ -162,17 +164,28 @@ class Reports(ABC):
 
         A budget of a named subject without spend yet shows zeros.
         """
-        states = []
         with self._snapshot():
             budgets = self._budgets()
-            index = BudgetIndex(budgets)
-            for budget in budgets:
-                period = shown_period(budget.period, budget.timezone, now_s)
-                key = AccountKey.of(budget, budget.subject, period.start_s)
-                found = self._accounts(key) or [Balance(key, period.end_s)]
-                if budget.default:
-                    found = [b for b in found if not index.replacing(budget, b.key.subject, now_s)]
-                states += self._states(budget, found, key, period, now_s)
+            return self._states_of(budgets, BudgetIndex(budgets), now_s)
+
+    def states_of(
+        self, budgets: Iterable[Budget], index: BudgetIndex, now_s: int
+    ) -> list[BudgetState]:
+        """The same of some budgets; the index has all of them."""
+        with self._snapshot():
+            return self._states_of(budgets, index, now_s)
+
+    def _states_of(
+        self, budgets: Iterable[Budget], index: BudgetIndex, now_s: int
+    ) -> list[BudgetState]:
+        states = []
+        for budget in budgets:
+            period = shown_period(budget.period, budget.timezone, now_s)
+            key = AccountKey.of(budget, budget.subject, period.start_s)
+            found = self._accounts(key) or [Balance(key, period.end_s)]
+            if budget.default:
+                found = [b for b in found if not index.replacing(budget, b.key.subject, now_s)]
+            states += self._states(budget, found, key, period, now_s)
         return states
 
     def account_states(
@@ -221,12 +234,31 @@ class Reports(ABC):
         is none among the newest."""
 
     @abstractmethod
+    def holds(
+        self, by: Sequence[str], since_ns: int = 0, until_ns: int | None = None
+    ) -> list[HoldRow]:
+        """What was held for attempts started in `[since, until)` that were charged by what they used, the
+        largest sum first. `by` has scopes, `deployment` or both, but not `tag`."""
+
+    @abstractmethod
     def _budgets(self) -> list[Budget]:
         """All budgets, by name."""
 
     @abstractmethod
     def _accounts(self, key: AccountKey) -> list[Balance]:
         """The accounts that a budget with this subject counts, by subject."""
+
+    # notices ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def notices(
+        self, limit: int, destination: str | None = None, state: str | None = None
+    ) -> list[NoticeDelivery]:
+        """The newest notices with their deliveries, newest first."""
+
+    @abstractmethod
+    def notice_figures(self) -> list[NoticeFigures]:
+        """The figures of each destination that ever got or awaited anything."""
 
     # health -------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class AttemptRow(NamedTuple):
     charge_rule: str = ""
     list_nano: int | None = None
     charge_nano: int | None = None
+    hold_nano: int = 0
 
     @property
     def sampled(self) -> bool:
@@ -144,6 +145,41 @@ class CursorMovedError(RuntimeError):
 
 SPEND_BY: tuple[str, ...] = (*SCOPE_NAMES, "deployment", "day")
 """What a report of spend can be grouped by."""
+
+
+@dataclass(slots=True)
+class HoldRow:
+    """What was held for the attempts of one group that were charged, and how much of it they used.
+
+    Attributes:
+        used: how many attempts used so much of their hold, by percent, rounded up; `OVER` is more than
+            all of it.
+    """
+
+    group: tuple[str, ...]
+    attempts: int = 0
+    held_nano: int = 0
+    cost_nano: int = 0
+    overrun_nano: int = 0
+    used: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def overruns(self) -> int:
+        """Attempts that cost more than was held."""
+        return self.used.get(OVER, 0)
+
+    def quantile(self, share: float) -> int:
+        """The percentage of its hold that this share of attempts does not exceed."""
+        wanted, seen = share * self.attempts, 0
+        for percent, count in sorted(self.used.items()):
+            seen += count
+            if seen >= wanted:
+                return percent
+        return 0
+
+
+OVER = 101
+"""As a percentage: more than all of a hold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class Demand(msgspec.Struct):
     """What a request can use up, wherever it goes.
 
     Attributes:
-        input_tokens: a bound.
+        input_tokens: a bound, unless `learnt`.
         cap: output tokens of one choice the caller allows; None = no cap; 0 for embeddings.
         usual: output tokens of one choice to expect: the cap, or what history says.
         choices: answers asked for.
@@ -35,6 +35,8 @@ class Demand(msgspec.Struct):
             shorter, and close to a limit a lower cap is sent; `usual` is then what the request
             needs at least.
         in_one: the model answers in one piece, so its longest answer bounds one above `cap` too.
+        unwritten: nothing of the input is written to a cache.
+        learnt: `input_tokens` is what such texts have had at most, and a quarter more.
     """
 
     input_tokens: int
@@ -53,3 +55,5 @@ class Demand(msgspec.Struct):
     unbounded: dict[str, str] = msgspec.field(default_factory=dict)
     must_cap: bool = False
     in_one: bool = False
+    learnt: bool = False
+    unwritten: bool = False

@@ -63,6 +63,7 @@ MEDIA = {
 """The type or the key of a content part, and its kind."""
 _BACKSLASH = ord("\\")
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
+"""An escaped letter, which could hide a name; ordinary text escapes only other characters."""
 _NAMED = re.compile(rb'"(?:image|audio|video|input_(?:image|audio|file|video)|file"|document")')
 """How a name from `MEDIA` starts; one search, as it begins at quotes alone."""
 _FIELDS = ("messages", "input")
@@ -139,13 +140,34 @@ def decode_noting_repeats(raw: bytes) -> tuple[Any, str]:
 
 
 def _may_hold_media(raw: bytes) -> bool:
-    """Whether a name from `MEDIA` may start somewhere; false positives are sorted out afterwards.
+    """Whether a name from `MEDIA` may start somewhere; false positives are sorted out afterwards."""
+    return _NAMED.search(raw) is not None or hides_letters(raw)
 
-    An escaped letter could hide a name; ordinary text escapes only non-ASCII characters.
-    """
-    return _NAMED.search(raw) is not None or (
-        _BACKSLASH in raw and b"\\u00" in raw and _ESCAPED_ASCII.search(raw) is not None
-    )
+
+def hides_letters(raw: bytes) -> bool:
+    """Whether JSON may hide a word from a search in its bytes: it has an ASCII character escaped, which
+    no ordinary client does but for control characters."""
+    return _BACKSLASH in raw and b"\\u00" in raw and _ESCAPED_ASCII.search(raw) is not None
+
+
+def plainly(raw: bytes) -> bytes:
+    """The same JSON in which no escape hides a letter, to be searched. What cannot be read stays."""
+    if not hides_letters(raw):
+        return raw
+    try:
+        return msgspec.json.encode(msgspec.json.decode(raw))
+    except UNREADABLE:
+        return raw
+
+
+def has_media(raw: bytes) -> bool:
+    """Whether messages have parts that are not text, or cannot be read."""
+    if not _may_hold_media(raw):
+        return False
+    try:
+        return any(_parts(json.loads(raw)))
+    except UNREADABLE:
+        return True
 
 
 def likely_media(content: Any) -> tuple[int, int]:

@@ -40,9 +40,11 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
     image_input: int | None = None
     image_output: int | None = None
 
-    def dearest_input(self, *, sound: bool = True) -> int:
-        """The highest price of an input token, text or audio."""
-        text = max(self.input, self.cache_read, self.cache_write, self.cache_write_1h)
+    def dearest_input(self, *, sound: bool = True, written: bool = True) -> int:
+        """The highest price of an input token, text or audio, written to a cache or not."""
+        text = max(self.input, self.cache_read)
+        if written:
+            text = max(text, self.cache_write, self.cache_write_1h)
         text = max(text, self.image_input or 0)
         return max(text, self.audio_input or 0, self.audio_cache_read or 0) if sound else text
 
@@ -90,6 +92,7 @@ class Terms:
         speech: its answer may be spoken.
         unit: what it is billed by in addition to tokens; see `Price.units`.
         units: how many of these at most.
+        unwritten: nothing of its input is written to a cache.
     """
 
     service: str = ""
@@ -97,6 +100,7 @@ class Terms:
     speech: bool = False
     unit: str = ""
     units: int = 0
+    unwritten: bool = False
 
 
 USUAL = Terms()
@@ -224,7 +228,9 @@ class Price:
         if terms.service not in USUAL_SERVICES:
             for schedule in self._served_as(terms.service):
                 reached += schedule.up_to(input_tokens)
-        pico = max(input_tokens, 0) * max(r.dearest_input(sound=terms.sound) for r in reached)
+        sound, written = terms.sound, not terms.unwritten
+        each = max(r.dearest_input(sound=sound, written=written) for r in reached)
+        pico = max(input_tokens, 0) * each
         pico += max(output_tokens, 0) * max(r.dearest_output(speech=terms.speech) for r in reached)
         if terms.unit:
             pico += max(terms.units, 0) * (self.of_unit(terms.unit) or 0)

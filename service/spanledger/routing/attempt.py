@@ -9,40 +9,38 @@ A budget that refuses ends the request with that, even after a provider's error:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NoReturn, Self
 
 from msgspec.structs import replace
 
-from spanledger.clock import Clock
-from spanledger.config import GatewaySettings
 from spanledger.errors import (
     CALLER_CAUSED,
     BudgetDegradesError,
     BudgetExceededError,
+    BudgetThrottledError,
     LedgerUnavailableError,
     ProviderError,
     SpanledgerError,
     UnpricedModelError,
 )
 from spanledger.ledger.model import AttemptEnd, Hold, Kept, Later, RequestEnd, Reservation
-from spanledger.ledger.ports import Ledger
 from spanledger.pricing.demand import Demand
 from spanledger.pricing.price import USUAL_SERVICES
 from spanledger.pricing.usage import Usage
 from spanledger.providers.base import Call
-from spanledger.routing.booking import Booking
+from spanledger.routing.attempting import Attempting
 from spanledger.routing.charge import usage_of, usage_unfinished
-from spanledger.routing.charging import Charging
+from spanledger.routing.closer import Closer
 from spanledger.routing.course import Candidate, Course, Pick
 from spanledger.routing.demand import demand_at, terms_of, unbounded_by
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.hold import Sizes, expected_output, output_bought, sizes_of
 from spanledger.routing.outcome import broken_end, request_end
 from spanledger.routing.request import Exchange
-from spanledger.routing.settle import NO_USAGE, Attempt, Recorder, produced_of
+from spanledger.routing.room import PlaceInLine
+from spanledger.routing.settle import NO_USAGE, Attempt, produced_of
+from spanledger.routing.shared import Shared
 from spanledger.wires import dropped, least_output
 from spanledger.wires.base import WRITES_TEXT, Answer, Frame
 
@@ -56,25 +54,6 @@ _OF_DEPLOYMENTS = frozenset({"model", "provider"})
 """Scopes whose subject is another one at another deployment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all requests of a router share.
-
-    Attributes:
-        degrade: the course of a request on another route; None if that cannot serve it now.
-        unasked: service tiers that deployments used although nobody requested one, by deployment.
-    """
-
-    ledger: Ledger
-    clock: Clock
-    booking: Booking
-    recorder: Recorder
-    limits: GatewaySettings
-    charging: Charging
-    degrade: Callable[[Exchange, str], tuple[Course, Pick] | None]
-    unasked: dict[str, str] = field(default_factory=dict)
-
-
 class Run:
     """One request in progress, as a context manager. Leaving it ends the request in the ledger
     unless an attempt has done so."""
@@ -83,6 +62,7 @@ class Run:
         "_asked",
         "_attempt",
         "_callers",
+        "_closer",
         "_course",
         "_demand",
         "_ended",
@@ -91,6 +71,7 @@ class Run:
         "_moved_by",
         "_pending",
         "_pick",
+        "_place",
         "_shared",
     )
 
@@ -112,6 +93,8 @@ class Run:
         self._history = history
         self._pick = pick
         self._moved_by: tuple[str, ...] = ()  # budgets that wanted another route, and were asked
+        self._closer: dict[str, Closer] | None = None  # counts, by deployment
+        self._place: PlaceInLine | None = None  # in line for what others hold
         self._asked = 0  # attempts so far, including those that a budget refused
         self._ended = False  # whether the request's end was passed to the ledger
         self._attempt: Attempt | None = None  # the one whose events may be passed on out of turn
@@ -130,10 +113,10 @@ class Run:
         booking = self._shared.booking
         await booking.detached(booking.end_request(self._exchange.start, end))
 
-    def attempt(self) -> _Attempting:
+    def attempt(self) -> Attempting:
         """The next attempt, as a context manager. Entering holds its money or raises the error that
         ends the request; leaving books it, and suppresses an error if another attempt follows."""
-        return _Attempting(self)
+        return Attempting(self)
 
     async def answer(self, attempt: Attempt) -> Answer:
         """A non-streamed answer; the provider's time is measured apart from the gateway's own."""
@@ -216,6 +199,8 @@ class Run:
             ask, spoken = exchange.ask, target.deployment.speaks_for(exchange.ask.fields)
             least = least_output(ask.wire, spoken)
             self._demand = demand_at(self._callers, ask, target.deployment, self._history, least)
+            if self._closer and (closer := self._closer.get(target.deployment.id)):
+                self._demand = closer.of(self._demand)
             tokens = self._demand.tokens
             unasked = shared.unasked.get(target.deployment.id, "")
             dropped_there = dropped(ask.wire, spoken)
@@ -228,12 +213,10 @@ class Run:
                 hold = await shared.ledger.reserve(reservation)
             except (BudgetExceededError, UnpricedModelError) as refusal:
                 target.health.withdraw(now, tokens)
-                if isinstance(refusal, BudgetExceededError):
-                    refusal.answer_with(shared.limits.budget_exceeded_status)
-                following = self._after_refusal(target, refusal)
+                following = await self._after_refusal(pick, refusal)
                 if following is None:
                     await self._give_up(refusal)
-                self._pick = following.instead_of(pick)
+                self._pick = following
             except BudgetDegradesError as turn:
                 target.health.withdraw(now, tokens)
                 self._degrade(turn)
@@ -325,11 +308,41 @@ class Run:
         self._pick = replace(pick, fallback_from=left, reason=turn.error_type)
         self._exchange.degraded += (turn.budget,)
 
-    def _after_refusal(
+    async def _after_refusal(
+        self, pick: Pick, refusal: BudgetExceededError | UnpricedModelError
+    ) -> Pick | None:
+        """The next attempt after a refusal: at the same deployment with a closer count, at another one,
+        or at the same once others have given back what they held."""
+        shared, exchange, again = self._shared, self._exchange, replace(pick, wait_s=0.0)
+        if not isinstance(refusal, BudgetExceededError) or isinstance(
+            refusal, BudgetThrottledError
+        ):
+            following = self._elsewhere(pick.target, refusal)
+            return None if following is None else following.instead_of(pick)
+        refusal.answer_with(shared.limits.budget_exceeded_status)
+        deployment, strict = pick.target.deployment, refusal.refusal.strict
+        if self._closer is None:
+            self._closer = {}
+        if deployment.id not in self._closer and (
+            closer := await shared.closer.count(exchange, self._demand, deployment, strict=strict)
+        ):
+            self._closer[deployment.id] = closer
+            self._asked -= 1
+            return again
+        if following := self._elsewhere(pick.target, refusal):
+            return following.instead_of(pick)
+        self._place = await shared.room.freed(refusal.refusal, self._place, exchange.deadline)
+        if self._place is None:
+            return None
+        self._course.has_room(pick.target)
+        self._asked -= 1
+        return again
+
+    def _elsewhere(
         self, target: Candidate, refusal: BudgetExceededError | UnpricedModelError
     ) -> Pick | None:
-        """The next attempt after a refusal: another deployment may have room or a lower price.
-        Before the first attempt, only a refusal specific to this deployment is a reason to look."""
+        """Another deployment, which may have room or a lower price. Before the first attempt, only a
+        refusal specific to this deployment is a reason to look."""
         self._course.after_refusal(target)
         exchange = self._exchange
         only_there = isinstance(refusal, UnpricedModelError) or not _OF_DEPLOYMENTS.isdisjoint(
@@ -361,6 +374,8 @@ class Run:
             self._history.record(-(-usage.output_tokens // self._demand.choices))
         if produced.service not in USUAL_SERVICES and not attempt.sizes.terms.service:
             self._shared.unasked[attempt.target.deployment.id] = produced.service
+        if attempt.hold.remaining_nano is not None and not estimated:
+            self._shared.closer.learn(exchange, attempt, usage)
         health, output = attempt.target.health, usage.output_tokens
         health.succeeded(attempt.began)
         if not exchange.start.stream:
@@ -473,28 +488,3 @@ class Run:
         )
         self._ended = request is not None
         return end
-
-
-class _Attempting:
-    """The context manager that `Run.attempt` returns."""
-
-    __slots__ = ("_attempt", "_run")
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    async def __aenter__(self) -> Attempt:
-        self._attempt = await self._run.reserve()
-        return self._attempt
-
-    async def __aexit__(
-        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
-    ) -> bool:
-        self._run.stop_passing_on()
-        if error is None:
-            await self._run.served(self._attempt)
-            return False
-        if isinstance(error, ProviderError):
-            return await self._run.failed(self._attempt, error)
-        await self._run.broke_off(self._attempt, error)
-        return False

@@ -18,6 +18,7 @@ from spanledger.ledger.model import AttemptEnd, Kept, Later, RequestEnd, Request
 from spanledger.ledger.ports import Ledger
 from spanledger.routing.outcome import CANCELLED, cancelled_end
 from spanledger.routing.request import Exchange
+from spanledger.routing.room import WaitingRoom
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +26,10 @@ log = logging.getLogger(__name__)
 class Booking:
     """Ends of attempts and requests, written once each."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, room: WaitingRoom) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._room = room
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def finish(self, exchange: Exchange, end: AttemptEnd) -> None:
@@ -44,6 +46,8 @@ class Booking:
         else:
             exchange.cost_nano += settled.cost_nano
             exchange.remaining_nano = settled.remaining_nano
+            if self._room.waiting:
+                self._room.given_back(exchange.start)
 
     async def end_request(
         self,

@@ -7,6 +7,7 @@ cap that was sent to the provider, or the attempt's hold; only reported usage ca
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -15,20 +16,22 @@ from spanledger.pricing.usage import MAX_USAGE_TOKENS, TOTAL_ALONE, Usage
 from spanledger.routing.request import Exchange
 from spanledger.routing.settle import Attempt, Produced
 
+log = logging.getLogger("spanledger.gateway")
+
 
 def usage_of(exchange: Exchange, attempt: Attempt) -> tuple[Usage, bool]:
     """The usage of a complete answer, and whether any of it is an estimate."""
     produced = attempt.produced
     usage = produced.usage
     if usage is None or not _is_possible(usage):
-        counted = _counted(exchange, produced, produced.output_tokens)
+        counted = _counted(exchange, attempt, produced.output_tokens)
         return bounded(counted, _told_input(produced), attempt), True
     if produced.counted:
         return bounded(usage, Usage(), attempt), True
     uncounted = 0 if _is_billed_by_unit(usage, attempt) else produced.uncounted_tokens
     if not (uncounted or usage.ambiguity):
         return usage, False
-    whole = _completed(exchange, produced, usage, usage.output_tokens + uncounted)
+    whole = _completed(exchange, attempt, usage, usage.output_tokens + uncounted)
     return bounded(whole, _certain(usage), attempt), True
 
 
@@ -52,29 +55,44 @@ def usage_unfinished(exchange: Exchange, attempt: Attempt, expected: int) -> tup
     if usage is not None and _is_possible(usage):
         if (seen or not expected) and usage.output_tokens >= output and not usage.ambiguity:
             return usage, False
-        whole = _completed(exchange, produced, usage, max(usage.output_tokens, output))
+        whole = _completed(exchange, attempt, usage, max(usage.output_tokens, output))
         return bounded(whole, _certain(usage), attempt), True
-    counted = _counted(exchange, produced, output)
+    counted = _counted(exchange, attempt, output)
     if not seen and attempt.sizes.terms.speech:
         counted = replace(counted, audio_output_tokens=output)
     return bounded(counted, _told_input(produced), attempt), True
 
 
-def _counted(exchange: Exchange, produced: Produced, output: int) -> Usage:
+def _counted(exchange: Exchange, attempt: Attempt, output: int) -> Usage:
     """Usage with the output as we counted it, and the input as the provider did, if it reported it."""
+    produced = attempt.produced
     read = produced.input_usage
     if read is None or not _is_possible(read) or not read.input_tokens:
-        read = exchange.ask.wire.estimate(exchange.ask.fields)
+        read = _estimated(exchange, attempt)
     return replace(
         read, output_tokens=output, audio_output_tokens=min(produced.speech_tokens, output)
     )
 
 
-def _completed(exchange: Exchange, produced: Produced, told: Usage, output: int) -> Usage:
+def _estimated(exchange: Exchange, attempt: Attempt) -> Usage:
+    """Our own count of the input; what was held for it if a fault of ours stops us from counting, because
+    an attempt that is not booked would stay held."""
+    try:
+        return exchange.ask.wire.estimate(exchange.ask.fields)
+    except Exception as error:  # noqa: BLE001  # every attempt has an end
+        # The error's text may quote a prompt.
+        unique, fault = exchange.start.request_id, type(error).__name__
+        log.error("request %s cannot be counted: %s", unique, fault)  # noqa: TRY400  # no traceback
+        demand = attempt.demand
+        return Usage(attempt.sizes.input_tokens, unit=demand.unit, units=demand.units)
+
+
+def _completed(exchange: Exchange, attempt: Attempt, told: Usage, output: int) -> Usage:
     """Reported usage with this much output, and with our estimate of the prompt if it lacks that."""
+    produced = attempt.produced
     if told.input_tokens:
         return replace(told, output_tokens=output)
-    counted = _counted(exchange, produced, produced.output_tokens)
+    counted = _counted(exchange, attempt, produced.output_tokens)
     if told.ambiguity == TOTAL_ALONE:
         output = max(told.output_tokens - counted.input_tokens, counted.output_tokens)
     else:

@@ -55,6 +55,25 @@ class Candidate:
 Levels = Sequence[Sequence[Candidate]]
 """A route's deployments, lowest `order` first."""
 Groups = Mapping[str, Levels]
+
+
+class Filtered(dict[str, Levels]):
+    """Groups with some of their deployments, filtered when they are looked at."""
+
+    def __init__(self, groups: Groups, allows: Callable[[Deployment], bool]) -> None:
+        super().__init__()
+        self._all = groups
+        self._allows = allows
+
+    def __missing__(self, route: str) -> Levels:
+        levels = [
+            [target for target in level if self._allows(target.deployment)]
+            for level in self._all[route]
+        ]
+        found = self[route] = [level for level in levels if level] or [[]]
+        return found
+
+
 Choose = Callable[[Sequence[Candidate], float, random.Random, bool], Candidate]
 """Chooses one of several deployments at a given time; the last argument: is it for a stream."""
 
@@ -179,6 +198,10 @@ class Course:
     def after_refusal(self, target: Candidate) -> None:
         """Record that a budget has no room for an attempt there."""
         self._banned.add(target.deployment.id)
+
+    def has_room(self, target: Candidate) -> None:
+        """Take that back: it may have room now."""
+        self._banned.discard(target.deployment.id)
 
     def turn_to(self, kind: str) -> bool:
         """Continue with the routes for prompts that are too long (`context_window_exceeded`) or for

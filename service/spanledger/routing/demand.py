@@ -66,9 +66,9 @@ def terms_of(
     that it is not sent.
     """
     service = _service(demand, deployment, dropped) or ("" if demand.services else unasked)
-    if not (service or demand.sound or demand.speech or demand.unit):
+    if not (service or demand.sound or demand.speech or demand.unit or demand.unwritten):
         return USUAL
-    return Terms(service, demand.sound, demand.speech, demand.unit, demand.units)
+    return Terms(service, demand.sound, demand.speech, demand.unit, demand.units, demand.unwritten)
 
 
 def unbounded_by(

@@ -17,7 +17,7 @@ from dataclasses import replace
 from spanledger.errors import ConfigError
 from spanledger.pricing.contracts import Prices
 from spanledger.providers.base import Deployment, Provider, ProviderKind
-from spanledger.routing.course import Candidate, Groups, Levels, levels_of
+from spanledger.routing.course import Candidate, Filtered, Groups, Levels, levels_of
 from spanledger.routing.health import Health
 from spanledger.routing.plan import Plan
 from spanledger.wires import outbound
@@ -163,21 +163,9 @@ class _PricedGroups:
         return Candidate(deployment, self._providers[deployment.kind], price, health)
 
 
-class OwnWire(dict[str, Levels]):
-    """Groups with the deployments that speak a wire themselves, filtered when they are looked at."""
-
-    def __init__(self, groups: Groups, wire: Inbound) -> None:
-        super().__init__()
-        self._all = groups
-        self._wire = wire.name
-
-    def __missing__(self, route: str) -> Levels:
-        levels = [
-            [target for target in level if self._wire in target.deployment.speaks]
-            for level in self._all[route]
-        ]
-        found = self[route] = [level for level in levels if level] or [[]]
-        return found
+def own_wire(groups: Groups, wire: Inbound) -> Groups:
+    """The groups with the deployments that speak a wire themselves."""
+    return Filtered(groups, lambda deployment: wire.name in deployment.speaks)
 
 
 def _usable(levels: Levels, wire: Inbound) -> Levels:

@@ -59,7 +59,7 @@ def sizes_of(demand: Demand, price: Price | None, terms: Terms = USUAL) -> Sizes
     if not demand.fixed and (few := LEAST_TOKENS * choices + demand.predicted) < usual:
         least = few
         least_nano = min(price.bound_nano(input_tokens, least, terms), usual_nano)
-    holds = HoldSizes(full_nano, usual_nano, least_nano, demand.must_cap)
+    holds = HoldSizes(full_nano, usual_nano, least_nano, demand.must_cap, demand.learnt)
     return Sizes(holds, input_tokens, full, usual, least, terms)
 
 

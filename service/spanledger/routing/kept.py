@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from spanledger.errors import ProviderError
 from spanledger.providers.base import Call, Deployment, KeepsAnswers, Provider, ProviderKind
-from spanledger.routing.course import Groups, Levels
+from spanledger.routing.course import Filtered, Groups
 from spanledger.routing.plan import Plan
 from spanledger.wires import RESPONSES
 
@@ -55,7 +55,12 @@ class KeptCalls:
         """The groups without the deployments that do not have what this one keeps, or do not speak a
         wire."""
         found = self._deployments.get(deployment)
-        return _At(groups, None if found is None else _account(found), speaks)
+        account = None if found is None else _account(found)
+
+        def has(other: Deployment) -> bool:
+            return (not speaks or speaks in other.speaks) and _account(other) == account
+
+        return Filtered(groups, has)
 
     def same_account(self, first: str, second: str) -> bool:
         """Whether two deployments have the same account."""
@@ -83,28 +88,6 @@ class KeptCalls:
             if error.status == 404:
                 return None
             raise
-
-
-class _At(dict[str, Levels]):
-    """Groups with the deployments of one account, filtered when they are looked at."""
-
-    def __init__(self, groups: Groups, account: _Account | None, speaks: str) -> None:
-        super().__init__()
-        self._all = groups
-        self._account = account
-        self._speaks = speaks
-
-    def __missing__(self, route: str) -> Levels:
-        levels = [
-            [target for target in level if self._has(target.deployment)]
-            for level in self._all[route]
-        ]
-        found = self[route] = [level for level in levels if level] or [[]]
-        return found
-
-    def _has(self, deployment: Deployment) -> bool:
-        speaks = not self._speaks or self._speaks in deployment.speaks
-        return speaks and _account(deployment) == self._account
 
 
 def _account(deployment: Deployment) -> _Account:

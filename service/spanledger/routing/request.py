@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from spanledger.ledger.model import UNSAMPLED, RequestStart
+from spanledger.routing.models import AllowedModels
 from spanledger.wires.base import WRITES_TEXT, Ask
 
 BINDING = frozenset({"compact"})
@@ -27,6 +28,7 @@ class Exchange(msgspec.Struct):
         kept_at: the deployment that keeps the answer which the request continues.
         files_at: the deployment whose account has the files that the request names.
         tracestate: the caller's, which belongs to the trace it continues.
+        models: those that its key may use; None: all.
         pass_on: writes an event of a stream at once, behind those before it; returns whether it did.
             None where events can only take their turn.
         degraded: budgets near their limit that sent it to another route.
@@ -42,6 +44,7 @@ class Exchange(msgspec.Struct):
     kept_at: str = ""
     files_at: str = ""
     tracestate: str = ""
+    models: AllowedModels | None = None
     pass_on: Callable[[bytes], bool] | None = None
 
     attempts: int = 0

@@ -18,23 +18,26 @@ from spanledger.pricing.book import PriceBook
 from spanledger.pricing.charges import Charges
 from spanledger.pricing.contracts import Prices
 from spanledger.providers.base import Provider, ProviderKind
-from spanledger.routing.attempt import Run, Shared
+from spanledger.routing.attempt import Run
 from spanledger.routing.batches import Batches
 from spanledger.routing.booking import Booking
 from spanledger.routing.charging import Charging
 from spanledger.routing.counting import Counted, Counting
 from spanledger.routing.course import Course, Groups, Pick
 from spanledger.routing.demand import with_history
-from spanledger.routing.groups import OwnWire, RouteGroups, Spoken
+from spanledger.routing.groups import RouteGroups, Spoken, own_wire
 from spanledger.routing.health import Health
 from spanledger.routing.history import OutputHistory
 from spanledger.routing.kept import KeptCalls
 from spanledger.routing.late import LateAnswers
+from spanledger.routing.models import AllowedModels
 from spanledger.routing.outcome import request_end
 from spanledger.routing.pass_through import Passing
 from spanledger.routing.plan import Plan
 from spanledger.routing.request import Exchange
+from spanledger.routing.room import WaitingRoom
 from spanledger.routing.settle import Recorder
+from spanledger.routing.shared import Shared
 from spanledger.routing.single import SingleAttempts
 from spanledger.routing.stores import Stores
 from spanledger.routing.unread import UnreadResults
@@ -77,11 +80,19 @@ class Router:
             measures_latency=plan.strategy.measures_latency,
             counts_tokens=plan.strategy.counts_tokens,
         )
-        self._booking = Booking(ledger, clock)
+        self.room = WaitingRoom(clock, config.gateway.wait_for_holds_s)
+        self._booking = Booking(ledger, clock, self.room)
         recorder = Recorder(content, config.telemetry.max_attribute_bytes)
         charging = Charging(Charges(config.pricing))
         self._shared = Shared(
-            ledger, clock, self._booking, recorder, config.gateway, charging, self._degraded
+            ledger,
+            clock,
+            self._booking,
+            recorder,
+            config.gateway,
+            charging,
+            self._degraded,
+            self.room,
         )
         prices = Prices(book, config.pricing)
         self.groups = RouteGroups(plan, prices, providers, self.health, clock.now_ns())
@@ -150,10 +161,11 @@ class Router:
         asked: str,
         kept_at: str = "",
         files_at: str = "",
+        models: AllowedModels | None = None,
     ) -> Counted:
         """Have the input of a request counted. `asked` is the model, if the route is a wildcard;
         `kept_at` the deployment that keeps the answer which the request continues, `files_at` that of its
-        files.
+        files, `models` those that the key may use.
 
         Raises:
             SpanledgerError: no deployment serves the model, or its provider refused the request.
@@ -162,11 +174,18 @@ class Router:
         levels = groups.get(route, ())
         if asked and not any(levels) and not self.groups.spoken(route, asked):
             raise self._unknown(asked)
+        if models is not None:
+            levels = models.among({route: levels})[route]
         if kept_at:
             levels = self.kept.at({route: levels}, kept_at, RESPONSES.name)[route]
         if files_at:
             levels = self.kept.at({route: levels}, files_at)[route]
         return await self._counting.count(counter, ask, levels)
+
+    def may_serve(self, route: str, models: AllowedModels) -> bool:
+        """Whether a route of the configuration has a deployment with one of these models."""
+        levels = self.groups.named.get(route, ())
+        return "*" in route or any(models.allow(t.deployment) for level in levels for t in level)
 
     async def _started(self, exchange: Exchange) -> Run:
         """The request with its first pick. Raises the error that ends it before any attempt."""
@@ -179,6 +198,8 @@ class Router:
             unknown = self._unknown(exchange.asked or route)
             await self.reject(exchange, unknown)
             raise unknown
+        if exchange.models is not None:
+            groups = await self._allowed(exchange, groups, exchange.models)
         if exchange.kept_at:
             kept = self.kept.at(groups, exchange.kept_at, RESPONSES.name)
             follows = exchange.ask.follows
@@ -189,7 +210,7 @@ class Router:
             elsewhere = partial(_file_elsewhere, keeps=self.stores.serves(route))
             groups = await self._at(exchange, kept, elsewhere)
         if exchange.ask.own_alone:
-            own = OwnWire(groups, exchange.ask.wire)
+            own = own_wire(groups, exchange.ask.wire)
             if self._serves(route, own):  # else the translation says what has no counterpart
                 groups = own
         history = self._histories[route]
@@ -225,8 +246,10 @@ class Router:
             return None
         began_ns = exchange.start.started_ns
         groups = self.groups.for_request(route, "", exchange.ask.wire, began_ns)
+        if exchange.models is not None:
+            groups = exchange.models.among(groups)
         if exchange.ask.own_alone:
-            groups = OwnWire(groups, exchange.ask.wire)
+            groups = own_wire(groups, exchange.ask.wire)
         if not any(groups[route]):
             return None
         tokens = with_history(exchange.ask.demand, self._histories[route]).tokens
@@ -262,6 +285,16 @@ class Router:
     def _serves(self, route: str, groups: Groups) -> bool:
         """Whether the route or its fallbacks have any deployment there."""
         return any(any(groups[name]) for name in (route, *self._plan.onward[route].fallbacks))
+
+    async def _allowed(self, exchange: Exchange, groups: Groups, models: AllowedModels) -> Groups:
+        """The groups with the models that the key may use. Raises PermissionDeniedError if a route that
+        could serve the request has none of them, nor have its fallbacks."""
+        route, allowed = exchange.start.route, models.among(groups)
+        if self._serves(route, groups) and not self._serves(route, allowed):
+            error = models.refusal(exchange.asked or route)
+            await self.reject(exchange, error)
+            raise error
+        return allowed
 
     async def _at(
         self, exchange: Exchange, groups: Groups, elsewhere: Callable[[str], InvalidRequestError]

@@ -28,6 +28,7 @@ from spanledger.providers.base import (
 from spanledger.providers.file_hosts import for_files, keeps_files
 from spanledger.routing.course import Candidate
 from spanledger.routing.groups import RouteGroups
+from spanledger.routing.models import AllowedModels
 from spanledger.routing.plan import Plan
 from spanledger.wires import DEFAULT
 from spanledger.wires.base import Inbound
@@ -66,13 +67,17 @@ class Stores:
         self._limits = limits
         self._deployments = {d.id: d for d in plan.deployments if keeps_files(d)}
 
-    def only(self, routes: frozenset[str] | None) -> Deployment:
+    def only(
+        self, routes: frozenset[str] | None, models: AllowedModels | None = None
+    ) -> Deployment:
         """A deployment of the only account that keeps files and that a key may use.
 
         Raises:
             InvalidRequestError: there is none, or there are several.
         """
         found = [d for d in self._deployments.values() if routes is None or d.route in routes]
+        if models is not None:
+            found = list(filter(models.allow, found))
         accounts = {(d.provider, d.api_base, d.api_key) for d in found}
         if len(accounts) == 1:
             return found[0]
@@ -90,12 +95,19 @@ class Stores:
             param="target_model_names",
         )
 
-    def of_route(self, route: str, asked: str, wires: Iterable[Inbound]) -> Candidate:
+    def of_route(
+        self,
+        route: str,
+        asked: str,
+        wires: Iterable[Inbound],
+        models: AllowedModels | None = None,
+    ) -> Candidate:
         """The deployment of a route that its files go to: the first one that may be called now, and
         serves one of these wires.
 
         Raises:
             InvalidRequestError: none of them keeps files.
+            PermissionDeniedError: none that does has a model that the key may use.
         """
         found: list[Candidate] = []
         for wire in wires:
@@ -109,6 +121,10 @@ class Stores:
                 code="files_unsupported",
                 param="model",
             )
+        if models is not None:
+            found = [target for target in found if models.allow(target.deployment)]
+            if not found:
+                raise models.refusal(asked or route)
         now = self._clock.monotonic()
         return next((t for t in found if t.health.available(now, 0)), found[0])
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from spanledger.errors import SpanledgerError
 from spanledger.ledger import open_store
-from spanledger.ledger.records import key_digest
+from spanledger.ledger.keys import key_digest
 from spanledger.stack.parts import (
     Part,
     check_rules,
@@ -291,7 +291,7 @@ class Stack:
             for customer in KEYED_CUSTOMERS:
                 key = known.get(customer, "")
                 found = records.find_key(key_digest(key))
-                if found is None or found.revoked_ns is not None:
+                if found is None or found.key.revoked_ns is not None:
                     key, _ = records.create_key(customer, "", [], time.time_ns())
                 keys[customer] = key
         if keys != known:

@@ -233,6 +233,8 @@ class Aggregates:
             self._add(signals.CHARGE, labels, row.charge_nano - before, exemplar, now_ns)
         if row.shipped_nano is None and (told := _told_nano(row.detail)):
             self._add(signals.PROVIDER_COST, labels, told, exemplar, now_ns)
+        if row.shipped_nano is None and row.cost_nano and row.hold_nano:
+            self._add(signals.HELD, labels[:2], row.hold_nano, exemplar, now_ns)
         if row.overrun_nano:
             self._add(signals.OVERRUN, labels, row.overrun_nano, exemplar, now_ns)
 

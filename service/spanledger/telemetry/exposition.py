@@ -32,6 +32,7 @@ from spanledger.clock import Clock
 from spanledger.errors import LedgerUnavailableError
 from spanledger.ledger.aside import Aside
 from spanledger.ledger.journal.journal import JournalState
+from spanledger.ledger.notices import NoticeFigures
 from spanledger.ledger.ports import Store
 from spanledger.money import NANO_PER_USD
 from spanledger.telemetry.signals import SCRAPED, Scraped
@@ -123,7 +124,7 @@ class CommitTimes:
 class Exposition:
     """Renders `/metrics` of one gateway process.
 
-    `in_flight`, `ledger_away` and `journal` may be set once the gateway exists; `ledger_away` returns
+    `in_flight`, `waiting`, `ledger_away` and `journal` may be set once the gateway exists; `ledger_away` returns
     why the last commit failed.
     """
 
@@ -139,6 +140,7 @@ class Exposition:
         few_budgets: int = FEW_BUDGETS,
     ) -> None:
         self.in_flight: Callable[[], int] | None = None
+        self.waiting: Callable[[], int] | None = None
         self.ledger_away: Callable[[], str] = str
         self.journal: Callable[[], JournalState] = lambda: JournalState(0, 0)
         self.overhead = Durations("spanledger_gateway_overhead_seconds")
@@ -180,6 +182,8 @@ class Exposition:
         yield _gauge("spanledger_journal_rows", {(): journal.waiting})
         if self.in_flight is not None:
             yield _gauge("spanledger_requests_in_flight", {(): self.in_flight()})
+        if self.waiting is not None:
+            yield _gauge("spanledger_requests_waiting", {(): self.waiting()})
 
     def _deployment_families(self) -> Iterator[Metric]:
         now_s = self._clock.now_ns() / 1e9
@@ -204,6 +208,7 @@ class Exposition:
             with self._store.reports() as reports:
                 states = reports.budget_states(now_ns // 1_000_000_000)
                 health = reports.health()
+                notices = reports.notice_figures()
         except LedgerUnavailableError:
             yield _gauge("spanledger_ledger_up", {(): 0})
             return
@@ -216,6 +221,7 @@ class Exposition:
             ("spanledger_outbox_age_seconds", health["oldest_outbox_ns"]),
         ):
             yield _gauge(name, {(): max(0, now_ns - since_ns) / 1e9 if since_ns else 0})
+        yield from _notice_families(notices, now_ns)
 
 
 class _Families(Collector):
@@ -262,6 +268,24 @@ def budget_families(
         yield _gauge(name, by_account)
     yield _gauge("spanledger_budgets_shown", {(): len(shown)})
     yield _gauge("spanledger_budgets_left_out", {(): len(states) - len(shown)})
+
+
+def _notice_families(figures: Sequence[NoticeFigures], now_ns: int) -> Iterator[Metric]:
+    name = "spanledger_notices_sent_total"
+    sent = CounterMetricFamily(name, _BY_NAME[name].meaning, labels=("destination",))
+    for each in figures:
+        sent.add_metric((each.destination,), each.sent)
+    yield sent
+    values: dict[str, dict[tuple[str, ...], float]] = {
+        "spanledger_notices_waiting": {(f.destination,): f.waiting for f in figures},
+        "spanledger_notices_waiting_seconds": {
+            (f.destination,): max(0, now_ns - f.since_ns) / 1e9 if f.since_ns else 0
+            for f in figures
+        },
+        "spanledger_notices_failed": {(f.destination,): f.failed for f in figures},
+    }
+    for gauge, by_destination in values.items():
+        yield _gauge(gauge, by_destination)
 
 
 def _rank(state: BudgetState) -> tuple[bool, float]:

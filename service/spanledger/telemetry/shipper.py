@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from spanledger.config import TelemetrySettings
 from spanledger.errors import ConfigError, LedgerUnavailableError
+from spanledger.ledger.alone import LOCK_POLL_S, alone, orphaned
 from spanledger.ledger.ports import Lock, Store
 from spanledger.telemetry.conventions import LATEST, OPT_IN, form_of, unknown_opt_ins
 from spanledger.telemetry.endpoints import exports
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 LOCK = "ship"
 """What only one process does on a ledger."""
+_BUSY = "another shipper is running on this ledger; waiting until it ends"
 SETTINGS_AT_FAULT = 2
 """The exit status of a gateway's shipper that no restart helps."""
-LOCK_POLL_S = 1.0
 PARENT_POLL_S = 0.5
 STOP_GRACE_S = 5.0
 """How long the final drain may take after the stop signal."""
@@ -62,7 +62,7 @@ def run_shipper(
     lost = False
     while True:
         try:
-            with _lock(store, stop, parent_pid) as lock:
+            with alone(store, LOCK, stop, parent_pid, _BUSY, log) as lock:
                 if lock is None:
                     return not once
                 done = _run_locked(lock, store, settings, stop, once, parent_pid, environ, pace)
@@ -74,7 +74,7 @@ def run_shipper(
         if done is not None:
             return done
         lost = True
-        if stop.wait(LOCK_POLL_S) or _orphaned(parent_pid):
+        if stop.wait(LOCK_POLL_S) or orphaned(parent_pid):
             return not once
 
 
@@ -145,7 +145,7 @@ def _watch(
 ) -> bool:
     """Wait until the worker has ended or is to stop; returns whether the lock is still held."""
     while worker.is_alive() and not stop.wait(PARENT_POLL_S if not once else 0.02):
-        if _orphaned(parent_pid):
+        if orphaned(parent_pid):
             log.info("the parent process has ended; shipping the remaining rows")
             stop.set()
         elif not once and not lock.held():
@@ -201,33 +201,3 @@ def _pace(settings: TelemetrySettings, environ: Mapping[str, str]) -> Pace:
                 text,
             )
     return Pace(metric_interval_s=interval_s)
-
-
-def _orphaned(parent_pid: int | None) -> bool:
-    return parent_pid is not None and os.getppid() != parent_pid
-
-
-@contextmanager
-def _lock(store: Store, stop: threading.Event, parent_pid: int | None) -> Iterator[Lock | None]:
-    """Hold the ledger's shipper lock; None if stopped before the lock was free."""
-    with closing(store.exclusive(LOCK)) as lock:
-        waiting = False
-        while not _acquired(lock, patient=waiting):
-            if not waiting:
-                log.info("another shipper is running on this ledger; waiting until it ends")
-                waiting = True
-            if stop.wait(LOCK_POLL_S) or _orphaned(parent_pid):
-                yield None
-                return
-        yield lock
-
-
-def _acquired(lock: Lock, *, patient: bool) -> bool:
-    """Take the lock if it is free; with `patient`, a ledger that cannot be asked is not an error."""
-    try:
-        return lock.acquire()
-    except LedgerUnavailableError as error:
-        if not patient:
-            raise
-        log.debug("%s; retrying", error)
-        return False

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from spanledger.telemetry.scraped import SCRAPED, Scraped
 from spanledger.telemetry.vocabulary import (
     AMBIGUITY,
     ATTRIBUTES,
@@ -73,18 +74,6 @@ class Metric:
     scale: int = 1
     stability: Stability = "stable"
     most: int = MAX_POINTS
-
-
-@dataclass(frozen=True, slots=True)
-class Scraped:
-    """A metric on `/metrics`, under its Prometheus name."""
-
-    name: str
-    kind: Literal["gauge", "counter", "histogram"]
-    meaning: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-    stability: Stability = "stable"
 
 
 SPANS: tuple[Span, ...] = (
@@ -303,15 +292,17 @@ OVERRUN = Metric(
     scale=_USD,
     most=2_000,
 )
-PROVIDER_COST = Metric(
-    "spanledger.provider.cost.usd",
-    "counter",
-    "{USD}",
-    "Money charged according to the provider, for providers that report it (OpenRouter's"
+HELD = replace(
+    OVERRUN,
+    name="spanledger.held.usd",
+    meaning="Money that was held for attempts that were charged; `spanledger.cost.usd` is what they cost.",
+    attributes=("gen_ai.provider.name", "gen_ai.request.model"),
+)
+PROVIDER_COST = replace(
+    OVERRUN,
+    name="spanledger.provider.cost.usd",
+    meaning="Money charged according to the provider, for providers that report it (OpenRouter's"
     " `usage.cost`); compare with `spanledger.cost.usd` to see where our prices differ.",
-    _MONEY,
-    scale=_USD,
-    most=2_000,
 )
 DROPPED = Metric(
     "spanledger.telemetry.dropped",
@@ -337,120 +328,9 @@ METRICS: tuple[Metric, ...] = (
     UNPRICED,
     AMBIGUOUS_USAGE,
     OVERRUN,
+    HELD,
     PROVIDER_COST,
     DROPPED,
-)
-
-_BUDGET = ("budget", "scope", "subject")
-OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-COMMIT_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
-
-SCRAPED: tuple[Scraped, ...] = (
-    Scraped(
-        "spanledger_budget_info",
-        "gauge",
-        "1 for each budget, with its period and time zone as labels.",
-        (*_BUDGET, "period", "timezone"),
-    ),
-    Scraped("spanledger_budget_limit_usd", "gauge", "Limit per period.", _BUDGET),
-    Scraped("spanledger_budget_spent_usd", "gauge", "Spent in the current period.", _BUDGET),
-    Scraped("spanledger_budget_held_usd", "gauge", "Held by attempts in progress.", _BUDGET),
-    Scraped("spanledger_budget_remaining_usd", "gauge", "Limit minus spent minus held.", _BUDGET),
-    Scraped(
-        "spanledger_budget_period_start_seconds",
-        "gauge",
-        "Unix time at which the period began.",
-        _BUDGET,
-    ),
-    Scraped(
-        "spanledger_budget_period_end_seconds",
-        "gauge",
-        "Unix time at which the budget renews.",
-        _BUDGET,
-    ),
-    Scraped(
-        "spanledger_budget_exhaustion_seconds",
-        "gauge",
-        "Seconds until the limit is reached at the period's mean rate so far; 0 = reached, absent ="
-        " nothing spent yet.",
-        _BUDGET,
-    ),
-    Scraped(
-        "spanledger_budget_blocks",
-        "gauge",
-        "1 if the budget refuses requests at its limit, 0 if it only warns.",
-        _BUDGET,
-    ),
-    Scraped(
-        "spanledger_budget_threshold_ratio",
-        "gauge",
-        "Share of the limit at which the budget raises an alert; one series for each of its"
-        " `thresholds`.",
-        (*_BUDGET, "threshold"),
-    ),
-    Scraped("spanledger_budgets_shown", "gauge", "Accounts exported."),
-    Scraped(
-        "spanledger_budgets_left_out",
-        "gauge",
-        "Accounts not exported because they are further from their limit.",
-    ),
-    Scraped("spanledger_holds_open", "gauge", "Open holds in the whole ledger."),
-    Scraped("spanledger_oldest_hold_seconds", "gauge", "Age of the oldest open hold; 0 = none."),
-    Scraped(
-        "spanledger_outbox_rows",
-        "gauge",
-        "Ended rows the collector has not accepted yet; approximate above a thousand.",
-    ),
-    Scraped("spanledger_outbox_age_seconds", "gauge", "Age of the oldest unshipped row; 0 = none."),
-    Scraped(
-        "spanledger_ledger_commit_seconds",
-        "histogram",
-        "Duration of this process's commits.",
-        (),
-        COMMIT_BUCKETS,
-    ),
-    Scraped(
-        "spanledger_gateway_overhead_seconds",
-        "histogram",
-        "For requests this process answered completely: their duration minus that of their attempts"
-        " at providers. Includes commits and pauses before retries.",
-        (),
-        OVERHEAD_BUCKETS,
-    ),
-    Scraped(
-        "spanledger_ledger_operations_total",
-        "counter",
-        "Ledger operations for requests in this process's commits; an idle gateway has none.",
-    ),
-    Scraped(
-        "spanledger_ledger_up",
-        "gauge",
-        "1 when the ledger could be read for this scrape and this process's last commit succeeded.",
-    ),
-    Scraped(
-        "spanledger_deployment_up",
-        "gauge",
-        "1 while a deployment is in use, 0 while it is in cooldown or has no API key.",
-        ("deployment", "route"),
-    ),
-    Scraped(
-        "spanledger_deployment_cooldown_seconds",
-        "gauge",
-        "Seconds until a deployment's cooldown ends; 0 = not in cooldown.",
-        ("deployment", "route"),
-    ),
-    Scraped(
-        "spanledger_deployment_limit_used_ratio",
-        "gauge",
-        "Share of a deployment's rpm or tpm limit that this process used in the last minute; absent"
-        " if it has no such limit.",
-        ("deployment", "route", "limit"),
-    ),
-    Scraped("spanledger_journal_attempts_total", "counter", "Attempts held in this journal."),
-    Scraped("spanledger_journal_rows", "gauge", "Rows in this journal that the ledger lacks."),
-    Scraped("spanledger_requests_in_flight", "gauge", "Requests this process is serving."),
-    Scraped("spanledger_build_info", "gauge", "Always 1.", ("version", "python")),
-    Scraped("spanledger_price_book_info", "gauge", "Always 1; `book` is its date.", ("book",)),
 )
 
 _UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "1": ""}

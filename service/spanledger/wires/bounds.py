@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from spanledger.pricing.demand import SERVICE_FIELDS, Demand
-from spanledger.pricing.media import bound_input
+from spanledger.pricing.media import bound_input, plainly
 from spanledger.pricing.price import USUAL_SERVICES
 from spanledger.wires.fields import Fields
 
@@ -133,7 +133,7 @@ def _read_watched(demand: Demand, fields: Fields) -> None:
             _read_service(demand, name, raw)
         elif name == "prediction":
             demand.predicted = len(raw)
-        elif name == "audio" or (name == "modalities" and b"audio" in raw):
+        elif name == "audio" or (name == "modalities" and b"audio" in plainly(raw)):
             demand.speech = True
         elif name == "tools":
             fields["tools"] = _read_tools(demand, raw)

@@ -6,6 +6,8 @@ What is wrong with a caller's body is an `InvalidRequestError` that says what to
 from __future__ import annotations
 
 import re
+from collections.abc import Container
+from typing import TypeGuard
 
 import msgspec
 
@@ -165,6 +167,12 @@ def is_json(payload: bytes) -> bool:
 def is_set(raw: msgspec.Raw) -> bool:
     """Whether a raw value is present and not null."""
     return raw is not NULL and bytes(raw) != b"null"
+
+
+def among(value: object, names: Container[str]) -> TypeGuard[str]:
+    """Whether a value is a text, and one of these. A caller may send a list or an object in its place,
+    and sets and tables cannot be asked for those."""
+    return isinstance(value, str) and value in names
 
 
 def text_bytes(text: Text) -> int:

@@ -40,6 +40,7 @@ _DISPOSITION = re.compile(
     rb'form-data((?:\s*;\s*[\w*-]+=(?:"(?:[^"\\]|\\.)*"|[^\s;"]+))*)\s*(?:;\s*)?', re.IGNORECASE
 )
 _PARAMETER = re.compile(rb';\s*([\w*-]+)=("(?:[^"\\]|\\.)*"|[^\s;"]+)')
+_HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _AS_THEY_ARE = (b"7bit", b"8bit", b"binary")
 
 
@@ -293,7 +294,7 @@ def _disposition(head: bytes) -> tuple[str, bool]:
     for line in head.split(b"\r\n"):
         name, colon, value = line.partition(b":")
         name, value = name.lower(), value.strip()
-        if not colon or not name or name.strip() != name or set(b"\r\n\0") & set(line):
+        if not colon or not _HEADER_NAME.fullmatch(name) or set(b"\r\n\0") & set(line):
             raise _wrong("a part has a header that is not of the form `Name: value`")
         if name == b"content-transfer-encoding" and value.lower() not in _AS_THEY_ARE:
             raise _wrong("a part is encoded; send its bytes as they are")
@@ -313,6 +314,8 @@ def _disposition(head: bytes) -> tuple[str, bool]:
         text = ""
     if not (0 < len(text) <= MAX_PART_NAME_CHARS and text.isprintable()) or '"' in text:
         raise _wrong(f"the name of a part must be 1 to {MAX_PART_NAME_CHARS} printable characters")
+    if text.strip() != text:
+        raise _wrong(f"the name {text!r} of a part has spaces around it; leave them out")
     return text, b"filename" in names or b"filename*" in names
 
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spanledger.pricing.demand import Demand
-from spanledger.pricing.media import HIDDEN_TOKENS, UNREADABLE
+from spanledger.pricing.media import HIDDEN_TOKENS, UNREADABLE, plainly
 from spanledger.pricing.reported import from_openai
 from spanledger.pricing.usage import MAX_USAGE_TOKENS, Usage, estimate_tokens
 from spanledger.wires.base import Answer, Ask, Content, Operation, Seen, Server, Written
@@ -74,7 +74,7 @@ class Rerank(OpenAIInbound):
         chunks = count + body_bytes // max(LEAST_CHUNK, CHUNK_TOKENS - query)
         demand = Demand(tokens, 0, 0, 1, tokens, unit="query", units=_units(chunks))
         demand.inputs = 0  # what is too long for the model is cut into pieces
-        if b'"image' in bytes(fields.get("documents", NULL)):
+        if b'"image' in plainly(bytes(fields.get("documents", NULL))):
             demand.unbounded["documents"] = "only text has a known price; rank text"
         return demand
 

@@ -29,6 +29,8 @@ def account(limit: int, spent: int = 0, held: int = 0, **changes: object) -> Acc
         pytest.param(1000, 995, HoldSizes(100, 10, 5), False, None, id="usual does not fit"),
         pytest.param(1000, 995, HoldSizes(100, 10, 5), True, 5, id="strict takes what is left"),
         pytest.param(1000, 996, HoldSizes(100, 10, 5), True, None, id="strict, useless rest"),
+        pytest.param(1000, 990, HoldSizes(20, 10, 5, learnt=True), False, 10, id="experience"),
+        pytest.param(1000, 0, HoldSizes(20, 10, 5, learnt=True), True, None, id="strict, no proof"),
         pytest.param(0, 0, HoldSizes(1, 1, 1), False, None, id="a limit of nothing"),
         pytest.param(0, 0, HoldSizes(0, 0, 0), False, 0, id="a free model"),
     ],

@@ -26,7 +26,7 @@ from spanledger.errors import (
 )
 from spanledger.gateway.app import create_app
 from spanledger.gateway.server import GatewayServer, make_server
-from spanledger.ledger.model import Key
+from spanledger.ledger.keys import FoundKey, Key
 from spanledger.ledger.ports import Ledger
 from spanledger.routing.health import Health
 from spanledger.routing.plan import Plan
@@ -51,6 +51,7 @@ class ScriptedLedger:
 
     def __init__(self) -> None:
         self.keys: dict[str, Key] = {}
+        self.replaced: dict[str, int] = {}
         self.lookups: list[str] = []
         self.has_keys_calls = 0
         self.down = False
@@ -60,14 +61,15 @@ class ScriptedLedger:
     def add(self, secret: str, customer: str, routes: tuple[str, ...] = ()) -> None:
         """Create a key."""
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        self.keys[digest] = Key(f"key_{digest[:12]}", digest, customer, "", routes, 1, None)
+        self.keys[digest] = Key(f"key_{digest[:12]}", customer, "", routes, 1, None)
 
-    async def find_key(self, digest: str) -> Key | None:
+    async def find_key(self, digest: str) -> FoundKey | None:
         """As in the ledger."""
         self.lookups.append(digest)
         if self.down:
             raise LedgerUnavailableError("disk is gone")
-        return self.keys.get(digest)
+        key = self.keys.get(digest)
+        return None if key is None else FoundKey(key, self.replaced.get(digest))
 
     async def check(self) -> None:
         """As in the ledger."""

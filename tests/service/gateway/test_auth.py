@@ -142,7 +142,7 @@ async def test_flood_of_wrong_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     for number in range(50):
         with pytest.raises(AuthenticationError):
             await auth.identify(bearer(f"slk_{number}"))
-    assert len(auth._unknown) == 10
+    assert len(auth._refused) == 10
     await auth.identify(bearer(KEY))
     assert ledger.lookups.count(ledger.lookups[0]) == 1
 
@@ -282,3 +282,111 @@ async def test_an_open_gateway_stays_open_when_reads_fail_before_a_commit_has() 
     ledger.down = ledger.journal_has_room = True
     time.now += 10
     assert (await auth.identify(here)).customer == "default"
+
+
+LATER_NS = 1_800_000_000 * 10**9
+"""When keys in these tests end; the monotonic clock begins a minute before."""
+
+
+class BothClocks(ManualTime):
+    """The wall clock moves with the monotonic one."""
+
+    def clock(self) -> Clock:
+        """A `Clock` that reads both."""
+        return Clock(
+            monotonic=lambda: self.now,
+            now_ns=lambda: LATER_NS - 60 * 10**9 + int(self.now * 1e9),
+            rng=random.Random(1),
+        )
+
+
+def authenticator(ledger: ScriptedLedger, time: ManualTime) -> Authenticator:
+    """One of a gateway that serves this machine."""
+    return Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
+
+
+def ending(ledger: ScriptedLedger, how: str) -> None:
+    """Create the key, which ends at `LATER_NS`."""
+    ledger.add(KEY, "acme")
+    (digest,) = ledger.keys
+    if how == "expires":
+        ledger.keys[digest] = dataclasses.replace(ledger.keys[digest], expires_ns=LATER_NS)
+    else:
+        ledger.replaced[digest] = LATER_NS
+
+
+ENDS = [
+    ("expires", r"the key key_[0-9a-f]{12} expired on 2027-01-15 08:00:00 UTC; ask for a new one"),
+    (
+        "is replaced",
+        r"key_[0-9a-f]{12} has a new secret, and this one stopped working on 2027-01-15",
+    ),
+]
+
+
+@pytest.mark.parametrize(("how", "message"), ENDS)
+@pytest.mark.parametrize("journaling", [False, True])
+async def test_a_secret_ends_on_time(how: str, message: str, journaling: bool) -> None:
+    """To the moment, although it was looked up just before, and also in an outage that a journal
+    bridges; then the answer says so, and the ledger is asked once a second at most."""
+    ledger, time = ScriptedLedger(), BothClocks()
+    ending(ledger, how)
+    auth = authenticator(ledger, time)
+    time.now = 59.5
+    assert (await auth.identify(bearer(KEY))).customer == "acme"
+    ledger.down = ledger.journaling = ledger.journal_has_room = journaling
+    time.now = 59.999
+    assert (await auth.identify(bearer(KEY))).customer == "acme"
+    time.now = 60.0
+    looked_up = len(ledger.lookups)
+    if journaling:
+        with pytest.raises(LedgerUnavailableError):
+            await auth.identify(bearer(KEY))
+        return
+    for _ in range(3):
+        with pytest.raises(AuthenticationError, match=message):
+            await auth.identify(bearer(KEY))
+    assert len(ledger.lookups) == looked_up + 1
+
+
+async def test_a_journal_bridges_up_to_the_end_of_a_key() -> None:
+    """Within an outage each use lengthens the time without a look-up, but never beyond the end."""
+    ledger, time = ScriptedLedger(), BothClocks()
+    ending(ledger, "expires")
+    auth = authenticator(ledger, time)
+    await auth.identify(bearer(KEY))
+    ledger.down = ledger.journal_has_room = True
+    for time.now in (10.0, 30.0, 59.9):
+        assert (await auth.identify(bearer(KEY))).customer == "acme"
+    time.now = 60.0
+    with pytest.raises(LedgerUnavailableError):
+        await auth.identify(bearer(KEY))
+
+
+async def test_a_later_end_works_at_once() -> None:
+    """A key that had expired is served within a second after it got another end."""
+    ledger, time = ScriptedLedger(), BothClocks()
+    ending(ledger, "expires")
+    auth = authenticator(ledger, time)
+    time.now = 100.0
+    with pytest.raises(AuthenticationError):
+        await auth.identify(bearer(KEY))
+    (digest,) = ledger.keys
+    ledger.keys[digest] = dataclasses.replace(ledger.keys[digest], expires_ns=None)
+    time.now += auth_module.CACHE_TTL_S
+    assert (await auth.identify(bearer(KEY))).customer == "acme"
+
+
+async def test_keys_of_another_gateway_are_looked_up() -> None:
+    """Imported ones have any form. While no key exists, what looks like one is not looked at."""
+    ledger, time = ScriptedLedger(), ManualTime()
+    auth = authenticator(ledger, time)
+    assert (await auth.identify(bearer("sk-litellm"))).customer == "default"
+    assert ledger.lookups == []
+    ledger.add("sk-litellm", "acme")
+    time.now = 1.5
+    assert (await auth.identify(bearer("sk-litellm"))).customer == "acme"
+    for _ in range(3):
+        with pytest.raises(AuthenticationError, match="send a spanledger key as"):
+            await auth.identify(bearer("sk-unknown"))
+    assert len(ledger.lookups) == 2

@@ -238,7 +238,9 @@ def test_budget_refusal_names_every_figure(edge: Edge) -> None:
 
 def test_other_paths_and_methods(edge: Edge) -> None:
     """Paths and methods that are not served get errors in OpenAI's shape too."""
-    assert edge.post({}, "/v1/nothing").error["code"] == "unknown_url"
+    unknown = edge.post({}, "/v1/nothing").error
+    assert unknown["code"] == "unknown_url"
+    assert "POST /v1/files, GET /v1/files, POST /v1/batches" in unknown["message"]
     assert "POST /v1/chat/completions" in edge.post({}, "/v1/nothing").error["message"]
     assert edge.post({}, "/v1/models/gemini-2.5-pro:embedContent").status == 404
     assert edge.post({}, "/v1/models/echo").status == 405

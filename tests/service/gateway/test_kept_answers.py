@@ -94,6 +94,42 @@ def test_ids_that_are_not_ours(site: ResponsesSite, named: str) -> None:
                 client.responses.create(model="gpt", input=HELLO, previous_response_id=unknown)
 
 
+def test_an_id_of_two_answers_is_nobodys(site: ResponsesSite) -> None:
+    """One's own request vouches for its own answer alone: not for another customer's."""
+    with site.client() as owner, site.client("free") as other:
+        theirs = owner.responses.create(model="gpt", input=HELLO).id.split("_", 2)[2]
+        mine = other.responses.create(model="gpt", input=HELLO).id.split("_", 2)
+        mixed = f"resp_{mine[1]}_{theirs}"
+        for call in (other.responses.retrieve, other.responses.delete, other.responses.cancel):
+            with pytest.raises(openai.NotFoundError):
+                call(mixed)
+        with pytest.raises(openai.NotFoundError):
+            other.responses.input_items.list(mixed)
+        with pytest.raises(openai.BadRequestError) as caught:
+            other.responses.create(model="gpt", input=HELLO, previous_response_id=mixed)
+        assert caught.value.code == "previous_response_not_found"
+
+
+def test_an_answer_is_not_charged_as_another(site: ResponsesSite) -> None:
+    """One in the background stays held until it is read itself, not a cheaper one in its name."""
+    before = len(site.billed())
+    with site.client() as client:
+        cheap = client.responses.create(model="gpt", input=HELLO, max_output_tokens=16)
+        dear = client.responses.create(
+            model="gpt", input=HELLO, background=True, metadata={"sim": "tokens:900"}
+        )
+        request, own = dear.id.split("_", 2)[1:]
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(f"resp_{request}_{cheap.id.split('_', 2)[2]}")
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(f"resp_{cheap.id.split('_', 2)[1]}_{own}")
+        wait_for(lambda: client.responses.retrieve(dear.id).status == "completed")
+
+    ((cost, _, estimated, _, output, _),) = site.attempts(f"req_{request}")
+    assert (output, estimated) == (900, 0)
+    assert cost == max(entry["nano_usd"] for entry in site.billed()[before:])
+
+
 def test_no_fallback_loses_what_was_said(site: ResponsesSite) -> None:
     """A failing provider's error is the answer: another account does not know what came before."""
     with site.client() as client:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from spanledger.ledger.model import MAX_TAGS, Key
+from spanledger.ledger.keys import Key
+from spanledger.ledger.model import MAX_TAGS
 from tests.service.gateway.harness import Edge, ScriptedLedger, chat, config_with, running_edge
 
 PLAIN, BOUND = "slk_plain", "slk_bound"
@@ -24,10 +25,10 @@ def ledger() -> ScriptedLedger:
     found = ScriptedLedger()
     for secret in (PLAIN, BOUND):
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        found.keys[digest] = Key(secret, digest, "acme", "", (), 1, None)
+        found.keys[digest] = Key(secret, "acme", "", (), 1, None)
     digest = hashlib.sha256(BOUND.encode()).hexdigest()
     found.keys[digest] = Key(
-        BOUND, digest, "acme", "", (), 1, None, user="ada", project="apollo", tags=("key",)
+        BOUND, "acme", "", (), 1, None, user="ada", project="apollo", tags=("key",)
     )
     return found
 
@@ -128,6 +129,22 @@ def test_tags_and_projects_of_a_body(edge: Edge) -> None:
     }
     found = ask(edge, chat(metadata=metadata, litellm_metadata={"tags": ["z"]}, tags=["a", "y"]))
     assert found == ("", "apollo", ("z", "b", "a", "c", "d", "y"))
+
+
+def test_tags_may_be_a_text_wherever_they_stand(edge: Edge) -> None:
+    """With commas between, as in a form; they are not sent to the provider either."""
+    assert ask(edge, chat(tags="a, b")).tags == ("a", "b")
+    answer = edge.post(chat(tags="a,b"), authorization=f"Bearer {PLAIN}")
+    assert "tags" not in answer.json()["echo"]
+
+
+def test_nested_metadata_is_read_once(edge: Edge) -> None:
+    """Else each level would read all of the rest again: megabytes in 900 levels stop the gateway for
+    seconds."""
+    metadata: Any = {"tags": ["inner"]}
+    for _ in range(40):
+        metadata = {"spend_logs_metadata": metadata}
+    assert ask(edge, chat(metadata=metadata)).tags == ()
 
 
 def test_what_only_litellm_knows_is_not_sent_on(edge: Edge) -> None:

@@ -175,6 +175,7 @@ def test_mistakes_are_told(edge: Edge, body: bytes, kind: str, status: int, mess
     """What to change, in OpenAI's shape of an error."""
     answer = send(edge, body, content_type=kind)
     assert answer.status == status
+    assert (answer.error["code"] == "unsupported_media_type") == (status == 415)
     assert message in answer.error["message"]
 
 

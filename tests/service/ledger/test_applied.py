@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from spanledger.budgets.model import Budget
+from spanledger.ledger.budget_records import MAX_FILES
 from spanledger.ledger.ports import Store
-from spanledger.ledger.records import MAX_FILES, Records
+from spanledger.ledger.records import Records
 from tests.service.ledger.conftest import NOON
 from tests.service.ledger.stores import raw
 

@@ -10,6 +10,7 @@ import pytest
 from spanledger.budgets.model import Budget
 from spanledger.errors import BudgetExceededError
 from spanledger.ledger import open_ledger
+from spanledger.ledger.keys import key_digest
 from spanledger.ledger.model import Reservation
 from spanledger.ledger.opening import Opening, OpeningRows
 from spanledger.money import MAX_NANO
@@ -289,7 +290,7 @@ async def test_a_clock_set_back_over_a_periods_end(book: Book) -> None:
 async def test_a_revoked_keys_requests_end_as_they_began(book: Book) -> None:
     """Revoking a key stops later requests; those in flight settle on the key's budget."""
     records = book.store.records("create")
-    _, key = records.create_key("acme", "", (), book.time.now)
+    secret, key = records.create_key("acme", "", (), book.time.now)
     book.budget(scope="key", subject=key.id)
     reservation = book.reservation(10 * CENT, key_id=key.id)
     await book.ledger.reserve(reservation)
@@ -299,9 +300,9 @@ async def test_a_revoked_keys_requests_end_as_they_began(book: Book) -> None:
     await book.ledger.finish(book.end(reservation, 7 * CENT))
 
     assert book.balance() == (7 * CENT, 0, 0)
-    found = await book.ledger.find_key(key.digest)
+    found = await book.ledger.find_key(key_digest(secret))
     assert found is not None
-    assert found.revoked_ns is not None
+    assert found.key.revoked_ns is not None
 
 
 async def test_opening_counts_what_ends_while_it_reads(

@@ -16,13 +16,13 @@ import msgspec
 from spanledger.clock import Clock
 from spanledger.config import parse_config
 from spanledger.errors import BudgetExceededError, ProviderError, Refusal, SpanledgerError
+from spanledger.ledger.keys import FoundKey
 from spanledger.ledger.model import (
     AttemptEnd,
     Hold,
     Kept,
     KeptAnswer,
     KeptKind,
-    Key,
     Later,
     RequestEnd,
     RequestStart,
@@ -229,7 +229,7 @@ class StrictLedger:
         if self.down is not None:
             raise self.down
 
-    async def find_key(self, digest: str) -> Key | None:
+    async def find_key(self, digest: str) -> FoundKey | None:
         """Routing never looks up keys."""
         raise NotImplementedError
 

@@ -82,6 +82,28 @@ async def test_what_a_provider_tells_may_exceed_both() -> None:
     assert end.cost_nano == 10 * 1_000 + 5_000 * 2_000
 
 
+@pytest.mark.parametrize("error", [None, BROKEN], ids=["ended", "broken"])
+async def test_a_fault_in_counting_leaves_nothing_held(
+    error: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The input is then charged as it was held: within the hold, and ended."""
+
+    def faulty(_fields: object) -> Usage:
+        raise TypeError("unhashable")
+
+    ledger = StrictLedger()
+    site = Site(ONE, {"a1": [Step(frames=(ROLE, *FLOOD, FINISH), error=error)]}, ledger=ledger)
+    exchange = site.exchange(stream=True, max_tokens=100)
+    monkeypatch.setattr(type(exchange.ask.wire), "estimate", staticmethod(faulty))
+    await site.read(exchange)
+
+    (_, hold_nano) = next(iter(ledger.held.values()))
+    assert (site.last.output_tokens, site.last.estimated) == (100, True)
+    assert site.last.input_tokens > PROMPT
+    assert site.last.cost_nano is not None
+    assert 0 < site.last.cost_nano <= hold_nano
+
+
 async def test_what_came_after_the_last_count_keeps_to_the_cap() -> None:
     """A count in mid-stream is kept; what is added to it stays under the cap."""
     frames = (ROLE, *FLOOD[:10], usage(Usage(10, 160)), *FLOOD)

@@ -15,6 +15,7 @@ from spanledger.pricing.charges import Charges
 from spanledger.routing.booking import Booking
 from spanledger.routing.charging import Charging
 from spanledger.routing.request import Exchange
+from spanledger.routing.room import WaitingRoom
 from spanledger.routing.single import SingleAttempts
 from spanledger.wires import CHAT
 from tests.service.providers.scripted import deployment
@@ -41,7 +42,7 @@ async def test_a_caller_that_leaves_at_the_end(end: str, gated: int) -> None:
     """What a provider has by then is kept for the customer, and the request ends, even if the caller
     leaves during the last writes."""
     ledger = StrictLedger(gated=gated)
-    booking = Booking(cast("Ledger", ledger), Clock())
+    booking = Booking(cast("Ledger", ledger), Clock(), WaitingRoom(Clock(), 0))
     single = SingleAttempts(
         cast("Ledger", ledger), booking, Clock(), Charging(Charges(PricingSettings())), 402
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from prometheus.src.thresholds import DEFAULT
+from spanledger.budgets.accounts import AccountKey
 from spanledger.clock import Clock
+from spanledger.ledger.notices import DeliveryEnd, NewNotice, Notice
 from spanledger.telemetry.exposition import TOLD_OF, CommitTimes, Exposition
 from spanledger.telemetry.signals import SCRAPED, prometheus_series
 from tests.service.telemetry.conftest import HOLD, SECOND, Book, Ship
@@ -231,6 +234,7 @@ async def test_the_processs_own_figures(scraper: Scraper) -> None:
         Deployment("c", "smart", 0.0, state="off"),
     ]
     scraper.exposition.in_flight = lambda: 7
+    scraper.exposition.waiting = lambda: 3
 
     samples = await scraper.scrape()
 
@@ -250,6 +254,7 @@ async def test_the_processs_own_figures(scraper: Scraper) -> None:
     assert samples["spanledger_deployment_limit_used_ratio", "b", "rpm", "smart"] == 0.25
     assert samples["spanledger_price_book_info", "2026-11-01"] == 1
     assert samples["spanledger_requests_in_flight",] == 7
+    assert samples["spanledger_requests_waiting",] == 3
     assert samples["process_resident_memory_bytes",] > 0
 
 
@@ -261,12 +266,34 @@ async def test_a_ledger_that_cannot_be_read_is_a_figure(tmp_path: Path) -> None:
     assert any(key[0] == "spanledger_build_info" for key in samples)
 
 
+def waiting_since(book: Book, at_ns: int) -> None:
+    """Two notices for a destination, found then; one has been accepted."""
+    account = AccountKey("b", "customer", "month", "UTC", 0, "acme")
+    with closing(store_at(book.path).notices()) as notices:
+        found = [Notice(f"notice_{n}", account, str(n), at_ns, 2**31, "{}") for n in (50, 80)]
+        notices.record([NewNotice(notice, ["hook"]) for notice in found], at_ns)
+        notices.settle([DeliveryEnd("notice_50", "hook", "sent", at_ns)])
+
+
+async def test_notices_are_figures_of_their_destination(book: Book, scraper: Scraper) -> None:
+    """How many it got, and since when something waits; a mark that comes twice counts once."""
+    waiting_since(book, scraper.now_ns - 90 * SECOND)
+    waiting_since(book, scraper.now_ns - 90 * SECOND)
+    samples = await scraper.scrape()
+    assert samples["spanledger_notices_sent_total", "hook"] == 1
+    assert samples["spanledger_notices_waiting", "hook"] == 1
+    assert samples["spanledger_notices_waiting_seconds", "hook"] == 90
+    assert samples["spanledger_notices_failed", "hook"] == 0
+
+
 async def test_every_metric_is_in_the_registry(book: Book, scraper: Scraper) -> None:
     """Everything in the registry is exported, and nothing else of ours."""
     book.budget("b", 10**9)
     book.call(started_ns=scraper.now_ns)
     scraper.deployments = [Deployment("a", "smart", 0.0, (("rpm", 0.0),))]
     scraper.exposition.in_flight = lambda: 0
+    scraper.exposition.waiting = lambda: 0
+    waiting_since(book, scraper.now_ns - 90 * SECOND)
 
     samples = await scraper.scrape()
 

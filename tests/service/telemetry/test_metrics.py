@@ -87,6 +87,7 @@ def test_each_metric_counts_what_it_says(book: Book, sink: OtlpSink, ship: Ship)
     assert sink.total("spanledger.fallbacks", spanledger__fallback__from="smart") == 1
     assert sink.total("spanledger.unpriced.requests", gen_ai__request__model="gpt-4o") == 1
     assert sink.total("spanledger.overrun.usd", spanledger__customer="acme") == 5e-9
+    assert sink.total("spanledger.held.usd", gen_ai__request__model="gpt-4o") == HOLD / 1e9
     decisions = "spanledger.budget.decisions"
     assert sink.total(decisions, spanledger__budget__decision="allow") == 3
     deny = {"spanledger__budget__decision": "deny", "spanledger__budget__scope": "team"}

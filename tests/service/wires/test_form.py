@@ -158,6 +158,11 @@ BAD_FORMS = {
     "not UTF-8": body(field("model", b"\xff")),
     "too many parts": body(*[field(f"f{i}") for i in range(MAX_PARTS + 1)]),
     "too much text": body(field("prompt", b"x" * (MAX_TEXT_BYTES + 1))),
+    "bytes in a header's name": body(
+        part('Content-Disposition: form-data; name="a"\r\nCont\xffent: b')
+    ),
+    "a blank before a name": body(part('Content-Disposition: form-data; name=" n"')),
+    "a blank behind a name": body(part('Content-Disposition: form-data; name="n "')),
 }
 
 
@@ -176,6 +181,7 @@ BAD_FIELDS = {
     "no model": (field("prompt"),),
     "another spelling": (field("model", b"a"), field("Stream", b"true")),
     "stream": (field("model", b"a"), field("stream", b"maybe")),
+    "another spelling of what an image costs": (field("model", b"a"), field("Quality", b"high")),
 }
 
 

@@ -147,6 +147,9 @@ class LockingBatch(Batch):
             self._execute(statements.CHANGE_BALANCES, (ids, *map(integers, amounts)))
         self._changed = changes.balances
         self._pace(changes.balances)
+        if changes.sweep is not None and changes.sweep.used:
+            used = dict(changes.sweep.used)
+            self._execute(statements.USE_KEYS, (texts(used), integers(used.values())))
         if changes.seq != self.seq or changes.lease_until_ns:
             self.seq = changes.seq
             lease = changes.lease_until_ns or None

@@ -23,6 +23,7 @@ MAX_ADAPTED = 500
 _PARAMETER = re.compile(r"(?<!:):([a-z_]\w*)")
 _TABLE = re.compile(
     r"\b(FROM|JOIN|UPDATE|INTO)\s+(applied_budgets|attempts|balances|budget_history|budgets|kept|keys"
+    r"|key_history|key_secrets|notice_deliveries|notice_totals|notices"
     r"|openings|owners|requests|ship_cursor|ship_points|state)\b"
 )
 

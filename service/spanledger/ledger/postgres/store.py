@@ -24,6 +24,7 @@ from spanledger.ledger.postgres.migrate import (
     no_ledger,
     schema_version,
 )
+from spanledger.ledger.postgres.notices import PostgresNotices
 from spanledger.ledger.postgres.outbox import PostgresOutbox
 from spanledger.ledger.postgres.pruning import PostgresPruning
 from spanledger.ledger.postgres.records import PostgresRecords
@@ -102,6 +103,11 @@ class PostgresStore:
         """See `Store`."""
         self._whole().close()
         return PostgresOutbox(PostgresSql(Session(self._address, settings=BY_INDEX)))
+
+    def notices(self) -> PostgresNotices:
+        """See `Store`."""
+        self._whole().close()
+        return PostgresNotices(PostgresSql(Session(self._address, settings=BY_INDEX)))
 
     def exclusive(self, name: str) -> AdvisoryLock:
         """See `Store`."""

@@ -40,7 +40,8 @@ class PostgresTables(SqlTables):
         """See `Tables`."""
         self._sql.run(_SET_LANE, seq=last)
         self._sql.run(_SET_CURSOR, seq=cursor)
-        self._sql.rows(_SET_HISTORY)
+        for setting in _SET_HISTORIES:
+            self._sql.rows(setting)
 
     def _write_balances(self, balances: Sequence[Balance]) -> None:
         rows = PostgresOpeningRows(self._postgres)
@@ -82,6 +83,8 @@ INSERT INTO owners (lane, seq) VALUES (0, :seq) ON CONFLICT (lane) DO UPDATE SET
 _SET_CURSOR = """
 INSERT INTO ship_cursor (lane, seq) VALUES (0, :seq)
 ON CONFLICT (lane) DO UPDATE SET seq = excluded.seq"""
-_SET_HISTORY = """
-SELECT setval(pg_get_serial_sequence('spanledger.budget_history', 'id'),
-    greatest(1, (SELECT coalesce(max(id), 0) FROM budget_history)))"""
+_SET_HISTORIES = [
+    f"SELECT setval(pg_get_serial_sequence('spanledger.{table}', 'id'),"
+    f" greatest(1, (SELECT coalesce(max(id), 0) FROM {table})))"
+    for table in ("budget_history", "key_history")
+]

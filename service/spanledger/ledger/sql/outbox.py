@@ -15,7 +15,8 @@ a.key_id, a.deployment, a.provider, a.model, a.response_model, a.fallback_from, 
 a.cost_nano, a.overrun_nano, a.price_id, a.estimated, a.unpriced, a.corrected, a.decision,
 a.error_type, a.http_status, a.input_tokens, a.output_tokens, a.cache_read_tokens,
 a.cache_write_tokens, a.reasoning_tokens, a.detail, a.content, a.shipped_nano,
-r.parent_span_id, r.user_id, r.project, r.tags, a.charge_rule, a.list_nano, a.charge_nano"""
+r.parent_span_id, r.user_id, r.project, r.tags, a.charge_rule, a.list_nano, a.charge_nano,
+a.hold_nano"""
 """Of an `AttemptRow`, behind its lane; the attempt is `a`, its request `r`."""
 
 SHIPPED_REQUEST = """

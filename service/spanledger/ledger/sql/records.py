@@ -1,4 +1,4 @@
-"""Budgets and keys in SQL. What a database does its own way is left to it."""
+"""Budgets in SQL, and what callers look up. What a database does its own way is left to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spanledger.budgets.applied import (
     change_to_json,
 )
 from spanledger.budgets.model import Budget, BudgetChange
-from spanledger.budgets.scopes import tags_text
+from spanledger.ledger.budget_records import MAX_FILES, Version
 from spanledger.ledger.budget_rows import (
     BUDGET_COLUMNS,
     budget_from_row,
@@ -23,10 +23,9 @@ from spanledger.ledger.budget_rows import (
     terms_of,
     write_budget,
 )
-from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Key, Unread
-from spanledger.ledger.records import LATEST_REQUESTS, MAX_FILES, Records, Version
-from spanledger.ledger.sql.decoding import key_from_row
-from spanledger.ledger.sql.port import Sql
+from spanledger.ledger.model import Kept, KeptAnswer, KeptKind, Unread
+from spanledger.ledger.records import LATEST_REQUESTS, Records
+from spanledger.ledger.sql.keys import SqlKeys
 
 MAX_OWNERS = 64
 """Of files that have the same id at several providers."""
@@ -36,18 +35,11 @@ EVERY_CHANGE = 2**62
 """Above the id of any change of a budget."""
 
 
-class SqlRecords(Records):
+class SqlRecords(SqlKeys, Records):
     """`Records` on one connection, which it closes."""
 
     budget_columns: Sequence[str] = BUDGET_COLUMNS
-    keys_query = (
-        "SELECT id, digest, customer, team, routes, created_ns, revoked_ns, pass_through, user_id,"
-        " project, tags FROM keys"
-    )
     applied_query = "SELECT source, budget, applied_ns, listed, name FROM applied_budgets"
-
-    def __init__(self, sql: Sql) -> None:
-        self._sql = sql
 
     def close(self) -> None:
         """See `Records`."""
@@ -134,41 +126,6 @@ class SqlRecords(Records):
         """See `Records`."""
         self._sql.run(SET_SHIPS, ships=int(ships))
 
-    # keys ---------------------------------------------------------------------------------
-
-    def _write_key(self, key: Key) -> None:
-        self._sql.run(
-            _WRITE_KEY,
-            id=key.id,
-            digest=key.digest,
-            customer=key.customer,
-            team=key.team,
-            routes=json.dumps(key.routes),
-            created_ns=key.created_ns,
-            revoked_ns=key.revoked_ns,
-            pass_through=int(key.pass_through),
-            user_id=key.user,
-            project=key.project,
-            tags=tags_text(key.tags),
-        )
-
-    def _revoke_key(self, key_id: str, now_ns: int) -> None:
-        self._sql.run("UPDATE keys SET revoked_ns = :now WHERE id = :id", now=now_ns, id=key_id)
-
-    def keys(self) -> list[Key]:
-        """See `Records`."""
-        found = [key_from_row(row) for row in self._sql.rows(self.keys_query)]
-        return sorted(found, key=lambda key: (key.created_ns, key.id))
-
-    def find_key(self, digest: str) -> Key | None:
-        """See `Records`."""
-        rows = self._sql.rows(f"{self.keys_query} WHERE digest = :digest", digest=digest)
-        return key_from_row(rows[0]) if rows else None
-
-    def has_keys(self) -> bool:
-        """See `Records`."""
-        return bool(self._sql.rows("SELECT 1 FROM keys LIMIT 1"))
-
     # callers ------------------------------------------------------------------------------
 
     def find_answer(self, request_id: str, operation: str) -> KeptAnswer | None:
@@ -241,12 +198,6 @@ ON CONFLICT (source, name) DO UPDATE SET budget = excluded.budget,
 _FORGET_FILES = """
 DELETE FROM applied_budgets WHERE source NOT IN (SELECT source FROM applied_budgets
     GROUP BY source ORDER BY max(applied_ns) DESC LIMIT :files)"""
-
-_WRITE_KEY = """
-INSERT INTO keys (id, digest, customer, team, routes, created_ns, revoked_ns, pass_through, user_id,
-    project, tags)
-VALUES (:id, :digest, :customer, :team, :routes, :created_ns, :revoked_ns, :pass_through, :user_id,
-    :project, :tags)"""
 
 _ANSWER = """
 SELECT a.customer, a.team, a.deployment, CASE WHEN a.state = 'settled' AND a.estimated = 0

@@ -11,12 +11,15 @@ from spanledger.budgets.accounts import AccountKey, Balance
 from spanledger.budgets.model import Budget
 from spanledger.budgets.scopes import EACH, SCOPES, SubjectColumns, covers, subject_parts
 from spanledger.ledger.budget_rows import BUDGET_COLUMNS, budget_from_row, select_budgets
+from spanledger.ledger.notices import NoticeDelivery, NoticeFigures
 from spanledger.ledger.reports import MAX_FOUND, Reports
 from spanledger.ledger.rows import (
+    OVER,
     CustomerRow,
     EndedAttempt,
     EndedRequest,
     Event,
+    HoldRow,
     RawRow,
     SpendRow,
     Totals,
@@ -25,6 +28,7 @@ from spanledger.ledger.sql.decoding import (
     SELECT_BALANCES,
     balance_from_row,
 )
+from spanledger.ledger.sql.notice_rows import LISTED_NOTICES, NOTICE_FIGURES, notice_from_row
 from spanledger.ledger.sql.port import Sql
 from spanledger.ledger.verify import CountedAttempt, WrongRow
 
@@ -47,6 +51,8 @@ class SqlReports(Reports):
     spend_columns: Mapping[str, str] = _SPEND_COLUMN
     has_charges = True
     """Attempts have list prices and charges: a file that is only read may have an older schema."""
+    has_notices = True
+    """There are notices: as above."""
 
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
@@ -170,6 +176,48 @@ class SqlReports(Reports):
         ((count, total),) = self._sql.rows(query, newest=NEWEST, **subjects)
         return total // count if count else None
 
+    def holds(
+        self, by: Sequence[str], since_ns: int = 0, until_ns: int | None = None
+    ) -> list[HoldRow]:
+        """See `Reports`."""
+        columns = "".join(f"{self.spend_columns[name]}, " for name in by)
+        places = ", ".join(str(number) for number in range(1, len(by) + 2))
+        until = EVER_NS if until_ns is None else until_ns
+        query = _USED.format(columns=columns, places=places, over=OVER)
+        found: dict[tuple[str, ...], HoldRow] = {}
+        for *group, percent, count, held, cost, overrun in self._sql.rows(
+            query, since=since_ns, until=until
+        ):
+            row = found.setdefault(tuple(group), HoldRow(tuple(group)))
+            row.used[percent] = count
+            row.attempts += count
+            row.held_nano += int(held)
+            row.cost_nano += int(cost)
+            row.overrun_nano += int(overrun)
+        return sorted(found.values(), key=lambda row: (-row.held_nano, row.group))
+
+    # notices ------------------------------------------------------------------------------
+
+    def notices(
+        self, limit: int, destination: str | None = None, state: str | None = None
+    ) -> list[NoticeDelivery]:
+        """See `Reports`."""
+        if not self.has_notices:
+            return []
+        rows = self._sql.rows(LISTED_NOTICES, destination=destination, state=state, limit=limit)
+        return [NoticeDelivery(notice_from_row(row), *row[6:]) for row in rows]
+
+    def notice_figures(self) -> list[NoticeFigures]:
+        """See `Reports`."""
+        if not self.has_notices:
+            return []
+        found: dict[str, dict[str, int]] = {}
+        for query, names in NOTICE_FIGURES:
+            for destination, *values in self._sql.rows(query):
+                found.setdefault(destination, {}).update(zip(names, values, strict=True))
+        empty = {name: 0 for _, names in NOTICE_FIGURES for name in names}
+        return [NoticeFigures(name, **(empty | found[name])) for name in sorted(found)]
+
     # health -------------------------------------------------------------------------------
 
     def pruned_ns(self) -> int:
@@ -270,6 +318,15 @@ _HELD = """
 SELECT count(*), coalesce(sum(hold_nano), 0)
 FROM (SELECT * FROM attempts ORDER BY started_ns DESC LIMIT :newest) a
 JOIN requests r ON r.request_id = a.request_id WHERE a.hold_nano > 0{wanted}"""
+
+_USED = """
+SELECT {columns}CASE WHEN a.cost_nano > a.hold_nano THEN {over}
+        ELSE (a.cost_nano * 100 + a.hold_nano - 1) / a.hold_nano END,
+    count(*), sum(a.hold_nano), sum(a.cost_nano),
+    sum(CASE WHEN a.cost_nano > a.hold_nano THEN a.cost_nano - a.hold_nano ELSE 0 END)
+FROM attempts a JOIN requests r USING (request_id)
+WHERE a.state = 'settled' AND a.hold_nano > 0 AND a.started_ns >= :since AND a.started_ns < :until
+GROUP BY {places}"""
 
 _HOLDS = "SELECT count(*), min(started_ns) FROM attempts WHERE state = 'held'"
 

@@ -239,7 +239,11 @@ _SUMMED: dict[str, tuple[str, ...]] = {
         *("coalesce(shipped_nano, 0)", "held_until_ns % 1000000007", "expected_nano"),
     ),
     "balances": ("spent_nano", "held_nano", "overrun_nano"),
-    **dict.fromkeys(("keys", "budgets", "budget_history", "applied_budgets", "kept"), ()),
+    **dict.fromkeys(("keys", "key_secrets", "key_history", "budgets", "budget_history"), ()),
+    **dict.fromkeys(("applied_budgets", "kept"), ()),
     "ship_points": (),
+    "notices": (),
+    "notice_deliveries": ("attempts",),
+    "notice_totals": ("sent",),
 }
 """What is summed of each table, to compare a copy."""

@@ -108,6 +108,12 @@ def has_charges(connection: sqlite3.Connection) -> bool:
     return bool(version >= CHARGES_VERSION)
 
 
+def has_notices(connection: sqlite3.Connection) -> bool:
+    """Whether the file has notices."""
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'notices'"
+    return connection.execute(query).fetchone() is not None
+
+
 def budget_columns(connection: sqlite3.Connection) -> Sequence[str]:
     """The columns that the file has of budgets: one that is only read may lack the newest."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()

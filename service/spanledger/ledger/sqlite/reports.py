@@ -10,7 +10,12 @@ from spanledger.clock import NANOS
 from spanledger.ledger.lanes import one_lane
 from spanledger.ledger.reports import COUNTED_ROWS
 from spanledger.ledger.sql.reports import SqlReports
-from spanledger.ledger.sqlite.connection import budget_columns, has_charges, has_scopes
+from spanledger.ledger.sqlite.connection import (
+    budget_columns,
+    has_charges,
+    has_notices,
+    has_scopes,
+)
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.sqlite.sql import SqliteSql
 from spanledger.ledger.verify import Openings
@@ -29,6 +34,7 @@ class SqliteReports(SqlReports):
             late = dict.fromkeys(("user", "project", "tag"), "''")
             self.spend_columns = {**self.spend_columns, **late}
         self.has_charges = has_charges(connection)
+        self.has_notices = has_notices(connection)
         self._connection = connection
 
     def _day(self, zone: ZoneInfo) -> str:

@@ -18,6 +18,7 @@ from spanledger.ledger.sqlite.backup import backup
 from spanledger.ledger.sqlite.connection import connect, require_ledger
 from spanledger.ledger.sqlite.errors import translated
 from spanledger.ledger.sqlite.migrate import check_version, migrate
+from spanledger.ledger.sqlite.notices import SqliteNotices
 from spanledger.ledger.sqlite.outbox import SqliteOutbox
 from spanledger.ledger.sqlite.pruning import SqlitePruning
 from spanledger.ledger.sqlite.records import SqliteRecords
@@ -71,6 +72,10 @@ class SqliteStore:
     def outbox(self) -> SqliteOutbox:
         """See `Store`."""
         return SqliteOutbox(self._whole(), self.path)
+
+    def notices(self) -> SqliteNotices:
+        """See `Store`."""
+        return SqliteNotices(self._whole(), self.path)
 
     def exclusive(self, name: str) -> FileLock:
         """See `Store`."""

@@ -182,6 +182,7 @@ class SqliteTransaction:
             self._connection.execute(_RENEW_LEASE, (self._owner, changes.lease_until_ns))
         if changes.sweep is not None:
             self._connection.execute(_FORGET_LEASES, _moments(changes.sweep))
+            many(_USE_KEY, changes.sweep.used)
 
 
 def _moments(sweep: Sweep) -> tuple[int, int, int]:
@@ -256,4 +257,5 @@ WHERE request_id = ?1 AND (seq IS NULL OR outcome = 'abandoned')"""  # noqa: S60
 
 _SET_SEQ = "UPDATE state SET value = ? WHERE key = 'seq'"
 _RENEW_LEASE = "INSERT OR REPLACE INTO owners VALUES (?, ?)"
+_USE_KEY = "UPDATE keys SET last_used_ns = max(coalesce(last_used_ns, 0), ?2) WHERE id = ?1"
 _FORGET_LEASES = "DELETE FROM owners WHERE lease_ns NOT BETWEEN ?1 AND ?3"

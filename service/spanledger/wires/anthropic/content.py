@@ -17,7 +17,7 @@ import msgspec
 from spanledger.wires.anthropic.tools import Names
 from spanledger.wires.anthropic.turns import NOTHING, Block
 from spanledger.wires.failures import invalid
-from spanledger.wires.fields import DECODE_ERRORS
+from spanledger.wires.fields import DECODE_ERRORS, among
 
 _NOT_IN_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _NATIVE = frozenset({"image", "document", "search_result", "thinking", "redacted_thinking"})
@@ -116,7 +116,7 @@ class _Reader:
             kind = part.get("type")
             if kind == "text":
                 blocks += self._text(part, place)
-            elif kind in _NATIVE:
+            elif among(kind, _NATIVE):
                 blocks.append(part)
             elif kind in ("image_url", "file"):
                 block = self._image(part, place) if kind == "image_url" else _document(part, place)
@@ -134,7 +134,7 @@ class _Reader:
             kind = part.get("type")
             if kind in ("text", "refusal"):
                 blocks += self._text(part, place, kind)
-            elif kind in _NATIVE:
+            elif among(kind, _NATIVE):
                 blocks.append(part)
             else:
                 raise invalid(f"{place}: this model takes no content of type {kind!r}", param=place)

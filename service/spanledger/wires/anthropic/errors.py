@@ -9,6 +9,7 @@ import msgspec
 
 from spanledger.errors import Category
 from spanledger.wires.base import Problem
+from spanledger.wires.fields import among
 
 _TYPES: dict[Category, str] = {
     "invalid_request": "invalid_request_error",
@@ -56,5 +57,5 @@ def _ours(problem: Problem) -> dict[str, object]:
 def _told(problem: Problem) -> dict[str, object]:
     """What a provider said, with a type that Anthropic's clients know."""
     told = {name: value for name, value in (problem.told or {}).items() if value is not None}
-    known = told.get("type") in _KNOWN
+    known = among(told.get("type"), _KNOWN)
     return {**told, "type": told["type"] if known else _TYPES[problem.category]}

@@ -8,6 +8,7 @@ import msgspec
 
 from spanledger.pricing.media import UNREADABLE, likely_media
 from spanledger.pricing.usage import Usage, estimate_tokens
+from spanledger.wires.fields import among
 
 _TOKENS_PER_MESSAGE = 3
 _TEXTS = ("text", "thinking", "content", "data")
@@ -51,7 +52,7 @@ def _text_bytes(content: object) -> int:
         return len(content.encode("utf-8", "surrogatepass"))
     if isinstance(content, list):
         return sum(map(_text_bytes, content))
-    if not isinstance(content, dict) or content.get("type") in _DATA:
+    if not isinstance(content, dict) or among(content.get("type"), _DATA):
         return 0
     size = sum(_text_bytes(content.get(name)) for name in _TEXTS)
     return size + (len(msgspec.json.encode(content["input"])) if "input" in content else 0)

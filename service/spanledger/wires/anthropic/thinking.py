@@ -16,7 +16,7 @@ from spanledger.wires.anthropic.models import Abilities
 from spanledger.wires.anthropic.turns import lacks_thinking
 from spanledger.wires.base import Outgoing
 from spanledger.wires.failures import invalid
-from spanledger.wires.fields import DECODE_ERRORS, Fields
+from spanledger.wires.fields import DECODE_ERRORS, Fields, among
 
 DEFAULT_MAX_TOKENS = 4096
 MIN_THINKING_TOKENS = 1024
@@ -46,7 +46,10 @@ def think(
     if wanted is not None and (not isinstance(wanted, int) or wanted < 0):
         raise invalid("'max_completion_tokens' must be a positive integer", param="max_tokens")
     max_tokens = DEFAULT_MAX_TOKENS if wanted is None else wanted
-    config = dict(values.get("output_config") or {})
+    given = values.get("output_config") or {}
+    if not isinstance(given, dict):
+        raise invalid("'output_config' must be an object", param="output_config")
+    config = dict(given)
     own, effort = values.get("thinking"), values.get("reasoning_effort")
     field = "reasoning_effort" if own is None else "thinking"
     thinking: Thinking | None = None
@@ -55,7 +58,11 @@ def think(
     elif effort is not None:
         thinking = _of_effort(effort, able, config, out.changed)
     asked = own or (effort not in (None, "none") and {"type": "enabled"})
-    if thinking is not None and thinking.get("type") in _ON and _excluded(thinking, body, turns):
+    if (
+        thinking is not None
+        and among(thinking.get("type"), _ON)
+        and _excluded(thinking, body, turns)
+    ):
         thinking = None
     if own is None and wanted is None and thinking is not None:
         max_tokens += thinking.get("budget_tokens", 0)
@@ -72,7 +79,7 @@ def think(
     if config:
         body["output_config"] = config
     body["max_tokens"] = max_tokens
-    return thinking is not None and thinking.get("type") in _ON
+    return thinking is not None and among(thinking.get("type"), _ON)
 
 
 def _of_effort(

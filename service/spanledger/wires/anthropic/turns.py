@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from spanledger.wires.fields import among
+
 Block = dict[str, Any]
 
 NO_RESULT = "No result was given for this call."
@@ -88,7 +90,7 @@ def lacks_thinking(turns: list[Block]) -> bool:
     budget refuses."""
     for turn in reversed(turns):
         if turn["role"] == "assistant":
-            return turn["content"][0].get("type") not in _THINKING
+            return not among(turn["content"][0].get("type"), _THINKING)
         if not any(block.get("type") == "tool_result" for block in turn["content"]):
             return False
     return False

@@ -19,7 +19,7 @@ from spanledger.wires.base import Answer, FailedAnswerError, Seen, Server
 from spanledger.wires.chat_as_responses.items import SERVED_BY, JsonObject
 from spanledger.wires.error_forms import failure_of
 from spanledger.wires.failures import malformed, refusal, unreadable
-from spanledger.wires.fields import DECODE_ERRORS, text_bytes
+from spanledger.wires.fields import DECODE_ERRORS, among, text_bytes
 
 BETWEEN = "\n\n"
 """Between two messages of one answer, and between two parts of a summary."""
@@ -43,7 +43,7 @@ def read_response(server: Server, body: bytes, seen: Seen) -> Answer:
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise unreadable(server, body, "its answer is not in the Responses API's format")
     usage = with_searches(usage_of(response), body)
-    if response.get("status", "completed") not in _DONE or response.get("error"):
+    if not among(response.get("status", "completed"), _DONE) or response.get("error"):
         raise failed(server, response)
     said, size = message_of(server, response["output"])
     reason = finish_reason(response, called="tool_calls" in said)
@@ -95,7 +95,7 @@ def message_of(server: Server, output: list[Any]) -> tuple[JsonObject, int]:
         elif kind == "reasoning":
             thoughts += thought_of(item)
             kept += reasoning_items(server, item)
-        elif kind in _CALLS:
+        elif among(kind, _CALLS):
             calls.append(call_of(item))
     said: JsonObject = {
         "role": "assistant",
@@ -166,7 +166,7 @@ def call_of(item: JsonObject) -> JsonObject:
 
 def is_call(item: JsonObject) -> bool:
     """Whether an item is a call of a tool that the caller runs."""
-    return item.get("type") in _CALLS
+    return among(item.get("type"), _CALLS)
 
 
 def thought_of(item: JsonObject) -> list[str]:

@@ -116,8 +116,11 @@ def _said(message: JsonObject, place: str) -> list[JsonObject]:
 def _calls(message: JsonObject, place: str, custom: set[str]) -> list[JsonObject]:
     if message.get("function_call"):
         raise invalid(f"{place}: write its 'function_call' as 'tool_calls'", param=place)
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise invalid(f"{place}.tool_calls must be an array", param=place)
     made: list[JsonObject] = []
-    for call in message.get("tool_calls") or ():
+    for call in calls:
         kind = call.get("type") or "function" if isinstance(call, dict) else None
         called = call.get(kind) if kind in ("function", "custom") else None
         if (

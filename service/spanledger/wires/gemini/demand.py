@@ -19,6 +19,7 @@ from spanledger.pricing.media import (
     UNREADABLE,
     WINDOW_TOKENS,
     decode_noting_repeats,
+    hides_letters,
 )
 from spanledger.wires.bounds import (
     MAX_CHOICES,
@@ -30,8 +31,7 @@ from spanledger.wires.bounds import (
 from spanledger.wires.fields import DECODE_ERRORS, OBJECT, Fields, is_set, wrong
 from spanledger.wires.gemini.spelling import OWN, GoogleItem, objects, pick, whole
 
-_MAY_HOLD_MEDIA = re.compile(rb"(?:inline|file)_?[dD]ata|\\\\u00[2-7]")
-"""An escaped letter could hide a name."""
+_MAY_HOLD_MEDIA = re.compile(rb"(?:inline|file)_?[dD]ata")
 _FUNCTIONS = ("functionDeclarations", "function_declarations")
 _CHATS_CAPS = ("max_tokens", "max_completion_tokens")
 _USUAL_SERVICES = ("", "standard", "unspecified", "service_tier_unspecified", "default", "auto")
@@ -104,7 +104,7 @@ def _read_contents(demand: Demand, fields: Fields) -> None:
     """Parts that are not text count by their kind in place of their base64."""
     for name in ("contents", "systemInstruction"):
         raw = bytes(fields.get(name, b""))
-        if not _MAY_HOLD_MEDIA.search(raw):
+        if not (_MAY_HOLD_MEDIA.search(raw) or hides_letters(raw)):
             continue
         try:
             content, twice = decode_noting_repeats(raw)

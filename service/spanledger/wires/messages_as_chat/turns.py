@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from spanledger.wires.failures import invalid
+from spanledger.wires.fields import among
 
 ChatMessage = dict[str, Any]
 
@@ -101,7 +102,7 @@ def _assistant(content: Any, place: str, changed: list[str]) -> list[ChatMessage
     calls: list[ChatMessage] = []
     for block in _blocks(content, place):
         kind = block.get("type")
-        if kind in _THINKING:
+        if among(kind, _THINKING):
             changed.append("messages")
         elif kind == "tool_use":
             calls.append(_call(block, place))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from spanledger.pricing.demand import Demand
-from spanledger.pricing.media import bound_input
+from spanledger.pricing.media import bound_input, plainly
 from spanledger.pricing.reported import from_openai
 from spanledger.pricing.usage import TOTAL_ALONE, Usage
 from spanledger.wires.base import Answer, Ask, Operation, Server
@@ -90,7 +90,7 @@ def _demand(fields: Fields, body_bytes: int) -> Demand:
     input_tokens, sound, repeated = bound.tokens, bound.sound, bound.repeated
     demand = Demand(input_tokens, 0, 0, 1, input_tokens, sound=sound)
     demand.inputs = bytes(fields.get("input", b"")).count(b",") + 1  # or fewer
-    if b"data:" in bytes(fields.get("input", b"")):
+    if b"data:" in plainly(bytes(fields.get("input", b""))):
         demand.unbounded["input"] = "only text has a known price; embed text"
     if repeated:
         demand.unbounded["input"] = TWICE.format(repeated)

@@ -15,7 +15,7 @@ import msgspec
 
 from spanledger.wires.base import Outgoing
 from spanledger.wires.failures import invalid
-from spanledger.wires.fields import DECODE_ERRORS, Fields
+from spanledger.wires.fields import DECODE_ERRORS, Fields, among
 
 OUR_REASONING = "rs_chat"
 """What ids of reasoning start with that came over a chat: no server of this API knows them."""
@@ -95,7 +95,7 @@ def _is_reference(item: _Item) -> bool:
 
 def _unnamed(item: _Item) -> _Item:
     kind = item.get("type", "message" if "role" in item else None)
-    if kind not in _NAMES_ITS_OWN or "id" not in item:
+    if not among(kind, _NAMES_ITS_OWN) or "id" not in item:
         return item
     return {name: value for name, value in item.items() if name != "id"}
 

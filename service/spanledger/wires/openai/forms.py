@@ -39,7 +39,11 @@ class FormInbound(OpenAIInbound):
     def read(self, body: bytes) -> Ask:
         """Not reached: the body of such a wire is read as a form. Raises InvalidRequestError."""
         del body
-        raise InvalidRequestError("the body must be a form; send `multipart/form-data`", status=415)
+        raise InvalidRequestError(
+            "the body must be a form; send `multipart/form-data`",
+            status=415,
+            code="unsupported_media_type",
+        )
 
 
 def read_fields(form: Form) -> Fields:

@@ -12,7 +12,7 @@ import json
 import msgspec
 
 from spanledger.pricing.demand import Demand
-from spanledger.pricing.media import UNREADABLE, decode_noting_repeats
+from spanledger.pricing.media import UNREADABLE, decode_noting_repeats, plainly
 from spanledger.wires.bounds import (
     ANY_WINDOW_TOKENS,
     BUILT_IN_TOOL_TOKENS,
@@ -159,7 +159,7 @@ def _read_tools(demand: Demand, raw: bytes) -> msgspec.Raw:
 
 def _runs_here(kind: str, tool: _Tool) -> bool:
     """Whether the caller runs a tool, so that nothing is billed between two requests."""
-    if b"programmatic" in bytes(tool.get("allowed_callers", b"")):
+    if b"programmatic" in plainly(bytes(tool.get("allowed_callers", b""))):
         return False
     if kind in _CALLERS or kind.startswith(_SCREENS):
         return True

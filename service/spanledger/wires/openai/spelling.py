@@ -19,6 +19,10 @@ ACTED_ON = frozenset(
         "max_tokens",
         "max_completion_tokens",
         "n",
+        "size",
+        "quality",
+        "partial_images",
+        "chunking_strategy",
         *WATCHED,
     }
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from spanledger.wires.fields import among
 from spanledger.wires.openai.foreign_items import OUR_REASONING
 from spanledger.wires.responses_as_chat.calls import CALLS, OUTPUTS, made_by, result_of
 from spanledger.wires.responses_as_chat.mistakes import Item, Mistakes, items_in, shown, text_of
@@ -80,9 +81,13 @@ class _Turns:
 
     def results(self, items: list[Item]) -> None:
         """Gather the results of all calls, by the call's id."""
-        called = {text_of(i.get("call_id")) or text_of(i.get("id")) for i in items if _is(i, CALLS)}
+        called = {
+            text_of(i.get("call_id")) or text_of(i.get("id"))
+            for i in items
+            if among(i.get("type"), CALLS)
+        }
         for number, item in enumerate(items):
-            if not _is(item, OUTPUTS):
+            if not among(item.get("type"), OUTPUTS):
                 continue
             call_id, output = result_of(item)
             if call_id not in called:
@@ -100,9 +105,9 @@ class _Turns:
             kind = "item_reference"
         if kind == "message":
             self._message(item, place)
-        elif kind in CALLS:
+        elif among(kind, CALLS):
             self._call(item, place)
-        elif kind in OUTPUTS:
+        elif among(kind, OUTPUTS):
             self.end()
         elif kind == "reasoning":
             self._think(item)
@@ -114,7 +119,7 @@ class _Turns:
                 " do with `store: false`"
             )
             self._problems.add(place, told)
-        elif kind in _LEFT_OUT:
+        elif among(kind, _LEFT_OUT):
             if kind != "additional_tools":
                 self._problems.note("input")
         else:
@@ -156,7 +161,7 @@ class _Turns:
 
     def _message(self, item: Item, place: str) -> None:
         role = item.get("role")
-        if role in _SYSTEM:
+        if among(role, _SYSTEM):
             self.system(item.get("content"), place)
         elif role == "user":
             self.end()
@@ -213,11 +218,6 @@ class _Turns:
         return [part for part in found if part is not None]
 
 
-def _is(item: Item, kinds: frozenset[str]) -> bool:
-    kind = item.get("type")
-    return isinstance(kind, str) and kind in kinds
-
-
 def _plain(parts: list[Item]) -> str | list[Item]:
     """A single text as a string, which every server takes."""
     if len(parts) == 1 and parts[0]["type"] == "text":
@@ -227,7 +227,7 @@ def _plain(parts: list[Item]) -> str | list[Item]:
 
 def _part(part: Item, place: str, mistakes: Mistakes) -> Item | None:
     kind = part.get("type")
-    if kind in _TEXTS:
+    if among(kind, _TEXTS):
         return {"type": "text", "text": text_of(part.get("text"))}
     if kind == "refusal":
         return {"type": "text", "text": text_of(part.get("refusal"))}

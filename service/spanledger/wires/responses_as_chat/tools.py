@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from spanledger.wires.fields import among
 from spanledger.wires.responses_as_chat.mistakes import Item, Mistakes, items_in, shown, text_of
 
 Kind = Literal["function", "custom", "local_shell", "shell", "apply_patch", "tool_search"]
@@ -146,7 +147,7 @@ def add_tools(box: Toolbox, tools: Any, place: str, mistakes: Mistakes) -> None:
                 _add_own(box, one, space, f"{where}.tools[{inner}]", mistakes)
         elif kind in ("function", "custom"):
             _add_own(box, tool, "", where, mistakes)
-        elif kind in _BUILT_IN and _runs_here(tool):
+        elif among(kind, _BUILT_IN) and _runs_here(tool):
             built_in, description, parameters = _BUILT_IN[kind]
             box.add(Tool(built_in, kind), description, parameters)
         elif kind == "tool_search" and tool.get("execution") == "client":

@@ -11,6 +11,7 @@ import pytest
 from spanledger.demo.figures import Figures
 from spanledger.ledger import open_ledger
 from spanledger.ledger.copying import copy_ledger
+from spanledger.ledger.keys import FoundKey, key_digest
 from spanledger.ledger.ports import Store
 from spanledger.ledger.reports import Reports
 from spanledger.ledger.rows import SPEND_BY
@@ -103,8 +104,8 @@ async def test_budgets_keys_and_outbox_through_a_pooler(store: Store) -> None:
     with pgbouncer(port_of(store)) as port:
         pooled = through(store, port)
         with pooled.records("change") as records:
-            _, key = records.create_key("acme", "", (), NOON)
-            assert records.find_key(key.digest) == key
+            secret, key = records.create_key("acme", "", (), NOON)
+            assert records.find_key(key_digest(secret)) == FoundKey(key)
             records.edit_budget("f", lambda budget: budget, NOON)  # type: ignore[arg-type,return-value]  # it is there
         outbox = pooled.outbox()
         assert outbox.read_after(outbox.cursor(), 100)

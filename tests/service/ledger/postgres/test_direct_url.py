@@ -87,7 +87,7 @@ def test_a_gateways_shipper_that_cannot_run(
     store.migrate()
     with pgbouncer(port_of(store)) as port, caplog.at_level(logging.WARNING):
         environment = {"SPANLEDGER_LEDGER_URL": url_through(store, port)}
-        command = _shipper_command(parse_config({}, {}, "f"), None)
+        command = _shipper_command(parse_config({}, {}, "f"), None) or []
         asyncio.run(_keep_shipping(command, environment))
 
     (said,) = [record.message for record in caplog.records if record.name == "spanledger.app"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spanledger.ledger.keys import key_digest
 from spanledger.ledger.model import EndRequest, RequestEnd, Sweep
 from spanledger.ledger.reports import COUNTED_ROWS
 from tests.service.ledger.conftest import NOON, Book, Time
@@ -75,7 +76,7 @@ def fill(path: Path, rows: int, *, shipped: bool) -> None:
 def measured(path: Path, rows: int, *, shipped: bool) -> dict[str, int]:
     """Instructions of each operation of requests, scrapes and the shipper."""
     records = store_at(path).records("create")
-    _, key = records.create_key("acme", "", (), NOON)
+    secret, _ = records.create_key("acme", "", (), NOON)
     records.close()
     fill(path, rows, shipped=shipped)
     time = Time()
@@ -99,7 +100,7 @@ def measured(path: Path, rows: int, *, shipped: bool) -> dict[str, int]:
 
     keys = sqlite_at(path).records("read")
     found["key"] = Steps(keys._connection).of(
-        lambda: (keys.find_key(key.digest), keys.find_key("unknown"), keys.has_keys())
+        lambda: (keys.find_key(key_digest(secret)), keys.find_key("unknown"), keys.has_keys())
     )
     keys.close()
     reports = sqlite_at(path).reports()

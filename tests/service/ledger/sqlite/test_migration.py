@@ -31,7 +31,7 @@ SECOND = 10**9
 LEASE_ENDS = NOON + 70 * SECOND
 """When the lease of the old gateway with open holds ends."""
 LATER = LEASE_ENDS + SECOND
-NEWEST = 10
+NEWEST = 12
 VERSION_1 = Path(__file__).with_name("version_1.sql")
 LATE, EXPIRED, FLYING, OTHER = (f"req_{number:024x}.1" for number in (5, 10, 12, 13))
 
@@ -130,6 +130,10 @@ def test_nothing_but_balances_is_lost(old: Path) -> None:
     """Rows, keys, history and the shipper's cursor are those of the old file."""
     tables = ("requests", "keys", "budgets", "budget_history", "owners", "ship_cursor")
     columns = {table: columns_of(old, table) for table in tables}
+    digests = "SELECT {} FROM {} ORDER BY 1"
+    with contextlib.closing(sqlite3.connect(old)) as file:
+        secrets = file.execute(digests.format("digest, id, created_ns", "keys")).fetchall()
+    columns["keys"] = columns["keys"].replace("digest, ", "")
     columns["attempts"] = "request_id, number, state, hold_nano, cost_nano, overrun_nano, seq"
 
     def content() -> list[object]:
@@ -145,6 +149,10 @@ def test_nothing_but_balances_is_lost(old: Path) -> None:
     connection.close()
 
     assert content() == before
+    with contextlib.closing(sqlite3.connect(old)) as file:
+        found = file.execute(digests.format("digest, key_id, from_ns", "key_secrets")).fetchall()
+    assert found == secrets
+    assert secrets
     outbox = store_at(old).outbox()
     assert len(outbox.read_after(outbox.cursor(), 100)) == 9 + 9
     outbox.close()
@@ -321,6 +329,7 @@ def test_a_file_of_the_release_before_is_read_as_it_is(release: Path) -> None:
         ["budget", "list"],
         ["keys", "list"],
         ["requests"],
+        ["notices", "list"],
     ):
         result = CliRunner().invoke(app, [*command, "--ledger", url], catch_exceptions=False)
         assert result.exit_code == 0, result.stderr
