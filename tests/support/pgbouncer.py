@@ -1,5 +1,5 @@
-"""A real PgBouncer in front of a test's server, with transaction pooling. Without Debian's package
-`pgbouncer`, tests skip."""
+"""A real PgBouncer in front of a test's server, in transaction mode unless told otherwise. Without
+Debian's package `pgbouncer`, tests skip."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POOL = 4
 
 
 @contextmanager
-def pgbouncer(server_port: int) -> Iterator[int]:
+def pgbouncer(server_port: int, mode: str = "transaction") -> Iterator[int]:
     """The port of a PgBouncer that ends with the block."""
     import psycopg
 
@@ -34,7 +34,7 @@ def pgbouncer(server_port: int) -> Iterator[int]:
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\n* = host=127.0.0.1 port={server_port}\n[pgbouncer]\n"
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        f"pool_mode = transaction\ndefault_pool_size = {POOL}\nmax_client_conn = 100\n"
+        f"pool_mode = {mode}\ndefault_pool_size = {POOL}\nmax_client_conn = 100\n"
         "server_reset_query =\n"
     )
     # `auth_type = any` logs everybody in as the user of the database's line.

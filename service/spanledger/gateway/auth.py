@@ -18,6 +18,7 @@ from spanledger.errors import (
     AuthenticationError,
     ConfigError,
     InvalidRequestError,
+    LedgerUnavailableError,
     PermissionDeniedError,
 )
 from spanledger.ledger.key_records import moment
@@ -169,6 +170,10 @@ class Authenticator:
                     return self._keyed
             try:
                 self._keyed = await self._ledger.has_keys()
+            except LedgerUnavailableError:
+                if first or not self._ledger.journal_has_room:
+                    self._keyed_until = before
+                    raise
             except BaseException:
                 self._keyed_until = before
                 raise
@@ -190,14 +195,18 @@ class Authenticator:
         if cached is not None:
             if now < cached[1]:
                 return cached[0]
-            if now < cached.ends and now < cached.until + KNOWN_FOR_S and self._ledger.journaling:
-                until = min(now + CACHE_TTL_S, cached.ends)
-                self._known[token] = cached._replace(until=until)
-                return cached.caller
+            if self._ledger.journaling and (caller := self._used_lately(token, now)):
+                return caller
         refused = self._refused.get(token)
         if refused is not None and now < refused[0]:
             raise AuthenticationError(refused[1])
-        found = await self._ledger.find_key(digest.hexdigest())
+        try:
+            found = await self._ledger.find_key(digest.hexdigest())
+        except LedgerUnavailableError:
+            # Reads can fail before a commit has: then it is this caller's hold that finds out.
+            if self._ledger.journal_has_room and (caller := self._used_lately(token, now)):
+                return caller
+            raise
         now_ns = self._now_ns()
         why = unknown if found is None else _refusal(found, now_ns)
         if found is None or why:
@@ -211,6 +220,14 @@ class Authenticator:
             _make_room(self._known)
         self._known[token] = _Known(_caller(found.key), min(now + CACHE_TTL_S, ends), ends)
         return self._known[token].caller
+
+    def _used_lately(self, token: bytes, now: float) -> Caller | None:
+        """The caller of a key that was in use within the hour, which is then known a while longer."""
+        known = self._known.get(token)
+        if known is None or now >= min(known.until + KNOWN_FOR_S, known.ends):
+            return None
+        self._known[token] = known._replace(until=min(now + CACHE_TTL_S, known.ends))
+        return known.caller
 
     def _open_caller(self, headers: HeaderMap) -> Caller:
         name = headers.get(b"x-spanledger-customer")

@@ -66,7 +66,7 @@ class Probes:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await self._ledger.check()
         except (LedgerUnavailableError, TimeoutError):
-            if not self._ledger.journaling:
+            if not self._ledger.journal_has_room:
                 return self._respond(503, {"status": "ledger_unavailable"})
             status = {"status": "degraded", "ledger": "unavailable"}
         states = [deployment.state for deployment in self._health.snapshot()]

@@ -48,8 +48,8 @@ def _postgres_store(url: str, direct_url: str) -> Store:
         if error.name is not None and not error.name.startswith("psycopg"):
             raise
         raise ConfigError(
-            "the driver for a ledger in Postgres is not installed:"
-            ' run pip install "spanledger[postgres]"'
+            "the driver for a ledger in Postgres is not installed: install spanledger with its extra, in a"
+            " clone of it: uv tool install '.[postgres]'"
         ) from error
     return PostgresStore(url, direct_url)
 

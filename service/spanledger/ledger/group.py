@@ -132,8 +132,12 @@ class GroupLedger:
     @property
     def journaling(self) -> bool:
         """See `Ledger.journaling`."""
-        journal = self.journal
-        return journal is not None and bool(self._stalled() or self._away) and journal.has_room
+        return bool(self._stalled() or self._away) and self.journal_has_room
+
+    @property
+    def journal_has_room(self) -> bool:
+        """See `Ledger.journal_has_room`."""
+        return self.journal is not None and self.journal.has_room
 
     # callers ------------------------------------------------------------------------------
 
@@ -309,7 +313,7 @@ class GroupLedger:
         since = self._writing_since
         if since is None or self._monotonic() - since < STALL_S:
             return ""
-        problem = f"the ledger's disk has not finished a write for {STALL_S:g} s"
+        problem = f"the ledger has not finished a write for {STALL_S:g} s"
         self._report(problem, f"{meanwhile(self.journal)} until it does")
         self._away = problem
         return problem
@@ -332,9 +336,7 @@ class GroupLedger:
             while True:
                 queued.append(self._queue.get_nowait())
         writing = list(self._writing)
-        for waiting in (*writing, *queued):
-            if waiting is None:
-                continue
+        for waiting in (*writing, *filter(None, queued)):
             if waiting.future is not None and not waiting.future.done():
                 waiting.future.set_result(error)
             # What is being written is not repeated. A hold is released by its caller.
@@ -383,10 +385,9 @@ class GroupLedger:
     def _idle_s(self, next_sweep: float) -> float:
         """How long to wait for a caller's operation before something else has to be written."""
         idle_s = max(0.0, next_sweep - self._monotonic())
-        journal = self.journal
         if self._unwritten or self._probes:
             return min(idle_s, COMMIT_PAUSE_S)
-        return 0.0 if journal is not None and journal.waiting else idle_s
+        return 0.0 if self.journal is not None and self.journal.waiting else idle_s
 
     @property
     def _probes(self) -> bool:

@@ -113,6 +113,11 @@ class Ledger(Protocol):
         """Whether the ledger is unavailable, and attempts of some callers are held in a journal."""
         ...
 
+    @property
+    def journal_has_room(self) -> bool:
+        """Whether attempts of some callers would be held in a journal, should the next commit fail."""
+        ...
+
     async def has_keys(self) -> bool:
         """Whether any key was ever created; until then the gateway accepts local callers without one."""
         ...

@@ -56,6 +56,7 @@ class ScriptedLedger:
         self.has_keys_calls = 0
         self.down = False
         self.journaling = False
+        self.journal_has_room = False
 
     def add(self, secret: str, customer: str, routes: tuple[str, ...] = ()) -> None:
         """Create a key."""

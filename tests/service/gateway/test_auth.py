@@ -254,6 +254,36 @@ async def test_an_open_gateway_stays_open_while_attempts_are_journaled() -> None
     assert (await auth.identify(here)).customer == "default"
 
 
+async def test_a_key_in_use_is_accepted_when_reads_fail_before_a_commit_has() -> None:
+    """Nobody's hold has found out yet that the ledger is away: it must get the chance, or all callers
+    get 503 although their budgets allow spending meanwhile."""
+    time, ledger = ManualTime(), ScriptedLedger()
+    ledger.add(KEY, "acme")
+    auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
+    await auth.identify(bearer(KEY))
+    ledger.down = ledger.journal_has_room = True
+    time.now += 10
+    assert (await auth.identify(bearer(KEY))).customer == "acme"
+    with pytest.raises(LedgerUnavailableError):
+        await auth.identify(bearer("slk_" + "c3" * 20))
+    ledger.down = False
+    ledger.keys.clear()
+    time.now += 10
+    with pytest.raises(AuthenticationError):
+        await auth.identify(bearer(KEY))
+
+
+async def test_an_open_gateway_stays_open_when_reads_fail_before_a_commit_has() -> None:
+    """The same where no key exists."""
+    time, ledger = ManualTime(), ScriptedLedger()
+    auth = Authenticator(cast("Ledger", ledger), time.clock(), "127.0.0.1", "default")
+    here = {b"host": b"localhost"}
+    await auth.identify(here)
+    ledger.down = ledger.journal_has_room = True
+    time.now += 10
+    assert (await auth.identify(here)).customer == "default"
+
+
 LATER_NS = 1_800_000_000 * 10**9
 """When keys in these tests end; the monotonic clock begins a minute before."""
 
@@ -304,7 +334,7 @@ async def test_a_secret_ends_on_time(how: str, message: str, journaling: bool) -
     auth = authenticator(ledger, time)
     time.now = 59.5
     assert (await auth.identify(bearer(KEY))).customer == "acme"
-    ledger.down = ledger.journaling = journaling
+    ledger.down = ledger.journaling = ledger.journal_has_room = journaling
     time.now = 59.999
     assert (await auth.identify(bearer(KEY))).customer == "acme"
     time.now = 60.0
@@ -325,7 +355,7 @@ async def test_a_journal_bridges_up_to_the_end_of_a_key() -> None:
     ending(ledger, "expires")
     auth = authenticator(ledger, time)
     await auth.identify(bearer(KEY))
-    ledger.down = ledger.journaling = True
+    ledger.down = ledger.journal_has_room = True
     for time.now in (10.0, 30.0, 59.9):
         assert (await auth.identify(bearer(KEY))).customer == "acme"
     time.now = 60.0

@@ -273,12 +273,12 @@ def test_health_and_metrics(edge: Edge) -> None:
         assert (answer.status, answer.json()) == (503, {"status": "ledger_unavailable"})
         assert answer.headers["x-request-id"].startswith("req_")
         assert edge.get("/healthz").status == 200
-        edge.ledger.journaling = True
+        edge.ledger.journal_has_room = True
         answer = edge.get("/readyz")
         assert (answer.status, answer.json()["status"]) == (200, "degraded")
         assert answer.json()["ledger"] == "unavailable"
     finally:
-        edge.ledger.down = edge.ledger.journaling = False
+        edge.ledger.down = edge.ledger.journal_has_room = False
 
 
 def test_what_the_gateway_adds_is_observed(edge: Edge) -> None:

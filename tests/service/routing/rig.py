@@ -263,6 +263,7 @@ class StrictLedger:
         """It is always available."""
 
     journaling = False
+    journal_has_room = False
 
     async def has_keys(self) -> bool:
         """Routing never asks for keys."""

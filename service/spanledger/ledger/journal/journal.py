@@ -138,7 +138,7 @@ class Journal:
         self._ledger_id = store.ledger_id()
         self._file: JournalFile | None = None
         self._problem = ""
-        self._failed_ns = 0
+        self._failed_ns = self._told_ns = 0
         self._attempts = 0
         self._open: dict[str, _Open] = {}
         self._entries: deque[JournalEntry] = deque()
@@ -256,7 +256,6 @@ class Journal:
             journaled=True,
         )
         found = self._open[reservation.attempt_id] = _Open(granted, hold)
-        self._attempts += 1
         return found
 
     def _write(self, entry: JournalEntry | None) -> _Done:
@@ -397,13 +396,15 @@ class Journal:
         except OSError as error:
             problem = str(error)
         self._failed_ns = self._now_ns() if problem else 0
-        if problem:
+        if problem and abs(self._failed_ns - self._told_ns) >= RETRY_S * NANOS:
+            self._told_ns = self._failed_ns  # not for each request
             log.error("the journal in %s cannot be written: %s", self._folder, problem)
         with self._lock:
             for entry, line, _ in batch:
                 if isinstance(entry, Journaled) and (problem or line is None):
                     self._take_back(entry)
                 elif entry is not None:
+                    self._attempts += isinstance(entry, Journaled)
                     self._entries.append(entry)
         self.wake()
         for written in batch:

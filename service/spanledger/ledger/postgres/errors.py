@@ -55,6 +55,18 @@ _HINTS = {
     "55P03": "another transaction held a lock for too long",
     "57014": "it took too long",
 }
+_NOT_OWNER = (
+    "the user lacks a right: to change the ledger, use the role that owns the schema `spanledger`; to read"
+    " it, GRANT SELECT ON ALL TABLES IN SCHEMA spanledger"
+)
+_BY_TEXT = {
+    "permission denied for table": _NOT_OWNER,
+    "permission denied for sequence": _NOT_OWNER,
+    "transaction blocks not allowed in statement pooling mode": "set pool_mode ="
+    " transaction in PgBouncer, or connect to the server itself",
+}
+"""Beginnings of messages that say more than their SQLSTATE. A server that speaks another language gets
+the hint of its SQLSTATE."""
 _NO_PRIMARY = "session is read-only"
 """End of libpq's own message, which has no SQLSTATE, for a server that is not the primary."""
 _SPACES = re.compile(r"\s+")
@@ -65,7 +77,8 @@ def reason(error: psycopg.Error) -> str:
     primary = error.diag.message_primary or str(error).partition("\nDETAIL:")[0]
     text = _SPACES.sub(" ", primary).strip()
     state = READ_ONLY if text.endswith(_NO_PRIMARY) else error.sqlstate
-    hint = _HINTS.get(state or "")
+    hint = next((hint for start, hint in _BY_TEXT.items() if text.startswith(start)), None)
+    hint = hint or _HINTS.get(state or "")
     return f"{text} ({hint})" if hint else text
 
 

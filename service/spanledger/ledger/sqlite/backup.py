@@ -20,20 +20,28 @@ from spanledger.ledger.sqlite.reports import SqliteReports
 
 PAGES = 2_000
 """Pages copied between two reports of progress, 8 MB."""
+OWN_ENDINGS = ("-journal", "-wal", "-shm")
+"""Endings of the files that SQLite keeps next to a database."""
 
 
 def backup(source: sqlite3.Connection, destination: Path, progress: Progress) -> Verification:
     """Copy the ledger into a new file and verify the copy; gateways can run meanwhile.
 
     Raises:
-        UsageError: the destination exists or cannot be written.
+        UsageError: the destination exists, cannot be written, or has a name that is SQLite's.
         SpanledgerError: the copy failed or does not add up; it is deleted.
     """
-    draft = destination.with_name(f".{destination.name}.{os.getpid()}.part")
     if os.path.lexists(destination):
         raise _exists(destination)
+    if destination.name.endswith(OWN_ENDINGS):
+        raise UsageError(
+            f"{str(destination)!r} is a name that SQLite gives to its own files next to a ledger, and it"
+            " would read or delete the backup: choose a name that does not end in"
+            f" {', '.join(OWN_ENDINGS[:-1])} or {OWN_ENDINGS[-1]}"
+        )
+    draft = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    _create(draft)
     try:
-        _create(draft)
         _copy(source, draft, progress)
         found = _verified(draft)
         _name(draft, destination)
@@ -41,7 +49,7 @@ def backup(source: sqlite3.Connection, destination: Path, progress: Progress) ->
     except (OSError, sqlite3.Error) as error:
         raise SpanledgerError(f"cannot write {str(destination)!r}: {error}") from error
     finally:
-        for suffix in ("", "-journal", "-wal", "-shm"):
+        for suffix in ("", *OWN_ENDINGS):
             with suppress(FileNotFoundError):
                 draft.with_name(draft.name + suffix).unlink()
     return found

@@ -278,6 +278,9 @@ async def test_a_disk_that_fails_refuses_holds_and_loses_no_end(
         with pytest.raises(LedgerUnavailableError, match="so is its journal"):
             await book.ledger.reserve(refused := book.reservation(CENT))
         assert not book.ledger.journaling  # so the gateway is not ready
+        for _ in range(3):
+            with pytest.raises(LedgerUnavailableError, match="so is its journal"):
+                await book.ledger.reserve(book.reservation(CENT))
         await book.ledger.finish(book.end(reservation, CENT))
         monkeypatch.undo()
         book.time.now += RETRY_S * NANOS
@@ -286,10 +289,27 @@ async def test_a_disk_that_fails_refuses_holds_and_loses_no_end(
         await book.ledger.finish(book.end(after, CENT))
     await is_back(book.ledger)
 
-    assert "No space left" in caplog.text
+    assert caplog.text.count("No space left") == 1
+    assert journal_of(book.ledger).figures().attempts == 2, "those that were refused count"
     assert book.balance() == (2 * CENT, 0, 0)
     unsent = refused.request.request_id
     assert raw(book.store, f"SELECT 1 FROM attempts WHERE request_id = '{unsent}'") == []
+
+
+async def test_there_is_room_before_a_commit_has_failed(book: Book) -> None:
+    """Whoever only sees that the ledger cannot be read has to know, to let a hold find out."""
+    await allow(book, 10 * CENT)
+    with cut_off(book.store):
+        assert (book.ledger.journaling, book.ledger.journal_has_room) == (False, True)
+        reservation = book.reservation(10 * CENT)
+        assert (await book.ledger.reserve(reservation)).journaled
+        assert (book.ledger.journaling, book.ledger.journal_has_room) == (False, False)
+        await book.ledger.finish(book.end(reservation, CENT))
+        assert (book.ledger.journaling, book.ledger.journal_has_room) == (True, True)
+    await is_back(book.ledger)
+
+    assert (book.ledger.journaling, book.ledger.journal_has_room) == (False, True)
+    assert book.balance() == (CENT, 0, 0)
 
 
 async def test_a_folder_that_cannot_be_used_is_reported(

@@ -101,5 +101,8 @@ def test_a_reader_reads(server: Server) -> None:
     reports = reader.reports()
     assert reports.verify().problems == []
     reports.close()
-    with reader.records("create") as records, pytest.raises(LedgerUnavailableError):
+    with (
+        reader.records("create") as records,
+        pytest.raises(LedgerUnavailableError, match="to change the ledger, use the role that owns"),
+    ):
         records.create_key("acme", "", [], 1)

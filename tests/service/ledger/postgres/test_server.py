@@ -56,6 +56,15 @@ def test_a_user_without_rights_is_told_what_it_needs(store: Store) -> None:
         PostgresStore(f"postgresql://guarded:secret@127.0.0.1:{port}{database}").migrate()
 
 
+def test_a_pooler_that_splits_transactions_is_refused(store: Store) -> None:
+    """PgBouncer in statement mode: the error says which mode to set."""
+    with (
+        pgbouncer(port_of(store), "statement") as port,
+        pytest.raises(LedgerUnavailableError, match="set pool_mode = transaction"),
+    ):
+        through(store, port).migrate()
+
+
 def test_a_restarted_server_is_found_again(tmp_path: Path) -> None:
     """While it is down, batches fail at once; afterwards the same writer goes on."""
     server = postgres.Server(postgres.QUICK)

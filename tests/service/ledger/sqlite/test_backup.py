@@ -111,6 +111,21 @@ async def test_a_backup_replaces_nothing(book: Book, tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
     with pytest.raises(UsageError, match="cannot write into"):
         book.store.backup(tmp_path / "missing" / "copy.db", quiet)
+    with pytest.raises(UsageError, match="already exists"):
+        book.store.backup(Path(), quiet)
+    with pytest.raises(UsageError, match="File name too long"):
+        book.store.backup(tmp_path / ("long" * 100), quiet)
+
+
+@pytest.mark.parametrize("ending", ["-journal", "-wal", "-shm"])
+async def test_a_backup_is_not_named_like_a_file_of_sqlite(book: Book, ending: str) -> None:
+    """SQLite would take it for the ledger's own journal, and refuse to open the ledger."""
+    for name in (book.path.name, "another.db"):
+        there = book.path.with_name(name + ending)
+        existed = there.exists()
+        with pytest.raises(UsageError, match="already exists" if existed else "SQLite gives"):
+            book.store.backup(there, quiet)
+        assert there.exists() == existed
 
 
 async def test_a_ledger_that_does_not_add_up_is_not_backed_up(book: Book, tmp_path: Path) -> None:
