@@ -38,7 +38,7 @@ app = typer.Typer(
     help="Rates: requests, tokens and dollars a minute, and requests in flight.",
 )
 
-RateName = Annotated[str, typer.Argument(help="RateName name of the rate.")]
+RateName = Annotated[str, typer.Argument(help="Name of the rate.")]
 Rpm = Annotated[str | None, typer.Option("--rpm-limit", help="Requests in any minute.")]
 Tpm = Annotated[
     str | None, typer.Option("--tpm-limit", help="Tokens of input and output in any minute.")

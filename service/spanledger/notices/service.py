@@ -19,7 +19,7 @@ from spanledger.notices.watch import Watcher
 NOTICES_LOCK = "notices"
 """What only one process does on a ledger."""
 _BUSY = "another process sends this ledger's notices; waiting until it ends"
-LOOK_EVERY_S = 1.0
+WATCH_EVERY_S = 1.0
 FINISH_S = 5.0
 """What is being sent when the process is stopped has this long to end."""
 RESTART_S = 30.0
@@ -84,7 +84,7 @@ def send_once(
         courier = Courier(book, senders, time.monotonic)
         courier.step(now_ns())
         while courier.busy and not stop.is_set():
-            courier.finish(now_ns, LOOK_EVERY_S)
+            courier.finish(now_ns, WATCH_EVERY_S)
             courier.step(now_ns())
         return not any(book.waiting(d.name) for d in destinations)
 
@@ -113,7 +113,7 @@ def _work(
             more = watcher.look(now_ns())
             courier.step(now_ns())
             if not more:
-                stop.wait(LOOK_EVERY_S)
+                stop.wait(WATCH_EVERY_S)
         courier.finish(now_ns, FINISH_S)
 
 

@@ -142,7 +142,8 @@ async def test_slack_gets_what_is_found_together_in_one_message(rig: Rig, sink: 
     post.go()
     texts = [json.loads(received.body)["text"] for received in sink.received]
     assert [text.count("•") for text in texts] == [20, 5]
-    assert "customer &lt;!channel&gt; &amp; 07) has reached 50 %: $0.60 of $1.00 spent" in texts[0]
+    whole = "\n".join(texts)
+    assert "customer &lt;!channel&gt; &amp; 07) has reached 50 %: $0.60 of $1.00 spent" in whole
     assert {state for _, state, _, _ in post.states("chat")} == {"sent"}
 
 

@@ -1,4 +1,4 @@
--- Version 8: notices on budgets. A notice is one fact: its id follows from the account, the period and
+-- Version 7: notices on budgets. A notice is one fact: its id follows from the account, the period and
 -- the step, so that it is found once however often it is looked for. A delivery is a notice on its way to one destination.
 CREATE TABLE spanledger.notices (
     id        text COLLATE "C" PRIMARY KEY,
