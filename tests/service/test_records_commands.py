@@ -259,6 +259,7 @@ NEED_ONE = {
     "apply --dry-run": "apply -f {file} --dry-run",
     "budget explain": "budget explain --customer acme",
     "budget history": "budget history",
+    "budget holds": "budget holds",
     "budget limit": "budget limit all 5",
     "budget list": "budget list",
     "budget raise": "budget raise all 5 --until 2099-01-01",

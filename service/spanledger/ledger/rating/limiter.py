@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 EXCHANGE_TIMEOUT_S = 8
 """For the ledger's answer; longer than it waits for another's transaction."""
-LOOK_EVERY_S = 1
+SHARES_EVERY_S = 1
 """How soon a changed rate applies, and how often shares are looked through."""
 T = TypeVar("T")
 _REQUESTS, _TOKENS, _NANO = (Amounts._fields.index(n) for n in ("requests", "tokens", "nano"))
@@ -118,7 +118,7 @@ class Limiter:
     async def run(self) -> None:
         """Look for changed rates and through our shares, until cancelled."""
         while True:
-            await self._clock.sleep(LOOK_EVERY_S)
+            await self._clock.sleep(SHARES_EVERY_S)
             with suppress(LedgerUnavailableError):  # the ledger itself reports that
                 await self.look()
 

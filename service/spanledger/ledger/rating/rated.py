@@ -58,6 +58,11 @@ class RatedLedger:
         """See `Ledger`."""
         return self._ledger.journaling
 
+    @property
+    def journal_has_room(self) -> bool:
+        """See `Ledger`."""
+        return self._ledger.journal_has_room
+
     def reserve(self, reservation: Reservation) -> Coroutine[Any, Any, Hold]:
         """See `Ledger`. Also raises RateExceededError, if a rate has no room."""
         if self._limiter.on and not reservation.repeat:
