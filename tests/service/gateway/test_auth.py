@@ -255,7 +255,7 @@ async def test_an_open_gateway_stays_open_while_attempts_are_journaled() -> None
 
 
 async def test_a_key_in_use_is_accepted_when_reads_fail_before_a_commit_has() -> None:
-    """Nobody's hold has found out yet that the ledger is away: it must get the chance, or all callers
+    """Nobody's hold has found out yet that the ledger is down: it must get the chance, or all callers
     get 503 although their budgets allow spending meanwhile."""
     time, ledger = ManualTime(), ScriptedLedger()
     ledger.add(KEY, "acme")

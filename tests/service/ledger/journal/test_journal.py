@@ -297,7 +297,7 @@ async def test_a_disk_that_fails_refuses_holds_and_loses_no_end(
 
 
 async def test_there_is_room_before_a_commit_has_failed(book: Book) -> None:
-    """Whoever only sees that the ledger cannot be read has to know, to let a hold find out."""
+    """The gateway asks when a read has failed, and lets a hold find out the rest."""
     await allow(book, 10 * CENT)
     with cut_off(book.store):
         assert (book.ledger.journaling, book.ledger.journal_has_room) == (False, True)
