@@ -193,6 +193,10 @@ class Month:
                     yield self._counter(*over, price=0.001)
             yield from self._histogram(signals.REQUEST_COST, who, share, 0.003, pattern)
 
+        for m in range(self.size.models):
+            labels, _, part = self._model(m)
+            yield self._counter(signals.HELD, labels, part, m % PATTERNS, 0.03 / (m + 1))
+
     def _deployments(self) -> Iterator[tuple[str, str, float]]:
         """Labels of the model, name, share; the most used models have two deployments."""
         twice = self.size.deployments - self.size.models
@@ -284,6 +288,8 @@ class Month:
                 yield scraped(f"{metric.name}{{{at}}}", 2, "count")
             elif not metric.labels:
                 yield scraped(f"{metric.name}{{{at}}}", 1)
+            elif "destination" in metric.labels:
+                yield scraped(f'{metric.name}{{{at},destination="ops"}}', 1)
         yield scraped(f'spanledger_build_info{{{at},version="0.1.0",python="3.11.9"}}', 1)
         yield scraped(f'spanledger_price_book_info{{{at},book="2026-11-01"}}', 1)
         yield scraped(f"process_resident_memory_bytes{{{at}}}", 1.2e8, "noise")

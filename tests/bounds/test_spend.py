@@ -11,7 +11,7 @@ from tests.bounds.spend import USD, WANTED, spend
 from tests.service.ledger.stores import KINDS, new_store
 
 CHEAP = ("gpt-4o-mini", "gpt-4.1-mini")
-LIMIT = USD * 3 // 10
+LIMIT = USD * 6 // 10
 
 
 @pytest.fixture(params=KINDS)

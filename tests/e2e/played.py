@@ -19,6 +19,8 @@ from tests.support.processes import poll, running
 
 CUSTOMER = "e2e"
 PAUPER = "e2e-pauper"
+HASTY = "e2e-hasty"
+RATE_S = 30.0
 SETTLE_S = 60.0
 LOADED_BYTES = 90 * 2**20
 """The minimum memory of a worker once OpenLLMetry is loaded."""
@@ -56,6 +58,7 @@ def play(stack: Stack, folder: Path) -> Played:
     _fallback(stack, played)
     _asks(stack, played)
     _refusal(stack, played)
+    _rate(stack)
     beside = f"{stack.urls['simulator']}/v1"
     with ThreadPoolExecutor(3) as pool:
         for asking in (
@@ -156,6 +159,17 @@ def _refusal(stack: Stack, played: Played) -> None:
     answer = stack.ask("too dear", customer=PAUPER)
     assert answer.json()["error"]["code"] == "budget_exceeded", answer.text
     played.traces["refusal"] = trace_of(answer)
+
+
+def _rate(stack: Stack) -> None:
+    """A rate applies within a second, and then refuses all but one request of a minute."""
+    stack.target.command("rate", "set", "e2e-hasty", "--customer", HASTY, "--rpm-limit", "1")
+
+    def refused() -> bool:
+        answer = stack.ask("too soon", customer=HASTY)
+        return answer.status_code == 429 and answer.json()["error"]["code"] == "rate_limit_exceeded"
+
+    assert poll(refused, RATE_S)
 
 
 def _application(

@@ -37,6 +37,11 @@ NOT_MADE = {
     ),
     PROVIDER_COST.name: "needs OpenRouter; tests/service/routing/test_files.py has its answers",
     DROPPED.name: "needs a collector that refuses spans for good; tests/service/telemetry does that",
+    **{
+        metric.name: "needs a destination; tests/service/notices has them"
+        for metric in SCRAPED
+        if metric.labels == ("destination",)
+    },
 }
 """Signals that a healthy stack does not emit."""
 
@@ -91,6 +96,7 @@ def _scraped() -> list[Signal]:
     return [
         Signal("gateway", "scraped", series, frozenset(metric.labels), 'job="gateway"')
         for metric in SCRAPED
+        if metric.name not in NOT_MADE
         for series in prometheus_series(metric)
     ]
 

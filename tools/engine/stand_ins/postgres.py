@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """The start of a Postgres container, as in the official image, as far as the stack's files use it.
 
-With an empty PGDATA it runs `initdb` with the password of POSTGRES_PASSWORD_FILE and creates POSTGRES_DB, while
-the server listens on its socket only. Then the command takes this process's place.
+With an empty PGDATA it runs `initdb` with the password of POSTGRES_PASSWORD_FILE, creates POSTGRES_DB and runs the
+scripts of /docker-entrypoint-initdb.d, while the server listens on its socket only. Then the command takes this
+process's place.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+SCRIPTS = Path("/docker-entrypoint-initdb.d")
+
 
 def create(data: Path) -> None:
-    """Create the cluster, the role and the database."""
+    """Create the cluster, the role and the database, and run the scripts."""
     user = os.environ.get("POSTGRES_USER", "postgres")
     database = os.environ.get("POSTGRES_DB", user)
     given = os.environ.get("POSTGRES_INITDB_ARGS", "").split()
@@ -28,6 +31,13 @@ def create(data: Path) -> None:
     run(*server, "--options=-c listen_addresses=''", "start")
     if database != "postgres":
         run("createdb", "--username", user, "--no-password", "--maintenance-db=postgres", database)
+    os.environ["POSTGRES_PASSWORD"] = Path(password).read_text("utf-8").rstrip("\n")
+    for script in sorted(SCRIPTS.glob("*")):
+        if script.suffix != ".sh":
+            sys.exit(f"{script}: only scripts of a shell are known here")
+        # The official image's shell reads a script that is not executable itself.
+        run("bash", "-c", '. "$0"' if not os.access(script, os.X_OK) else '"$0"', str(script))
+    del os.environ["POSTGRES_PASSWORD"]
     run(*server, "--mode=fast", "stop")
 
 
