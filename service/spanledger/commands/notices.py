@@ -46,6 +46,15 @@ app = typer.Typer(no_args_is_help=True, help="Notices on budgets: by webhook, Sl
 NoticesConfig = Annotated[
     Path, typer.Option("--config", "-c", help="Configuration file with the section `notices`.")
 ]
+NoticesLedger = Annotated[
+    str,
+    typer.Option(
+        "--ledger",
+        envvar="SPANLEDGER_LEDGER_URL",
+        metavar="URL",
+        help="Ledger URL; default: the file's.",
+    ),
+]
 
 
 @app.command("list")
@@ -105,15 +114,7 @@ def list_(
 def try_(
     destination: Annotated[str, typer.Argument(help="Name of the destination.", metavar="DEST")],
     config: NoticesConfig = DEFAULT_CONFIG,
-    ledger: Annotated[
-        str,
-        typer.Option(
-            "--ledger",
-            envvar="SPANLEDGER_LEDGER_URL",
-            metavar="URL",
-            help="Ledger URL; default: the file's.",
-        ),
-    ] = "",
+    ledger: NoticesLedger = "",
     json: AsJson = False,
 ) -> None:
     """Send a test message to a destination now, and report what it answers.
@@ -176,15 +177,7 @@ def retry(
 @app.command()
 def run(
     config: NoticesConfig = DEFAULT_CONFIG,
-    ledger: Annotated[
-        str,
-        typer.Option(
-            "--ledger",
-            envvar="SPANLEDGER_LEDGER_URL",
-            metavar="URL",
-            help="Ledger URL; default: the file's.",
-        ),
-    ] = "",
+    ledger: NoticesLedger = "",
     once: Annotated[
         bool,
         typer.Option(
